@@ -1,0 +1,66 @@
+"""Finding the native kernels.
+
+Every operation has a plain-torch reference; a kernel is a faster way to the same answer. `POLYFIELD_NATIVE=off` uses
+the references everywhere, which is also what happens when the module was not built for this machine.
+"""
+
+import os
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from polyfield.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["available", "core", "isa", "usable"]
+
+
+@cache
+def _load() -> tuple[ModuleType | None, str]:
+    switch = os.environ.get("POLYFIELD_NATIVE", "on")
+    if switch not in ("on", "off"):
+        raise RunError(f"POLYFIELD_NATIVE must be 'on' or 'off', but is {switch!r}.")
+    if switch == "off":
+        return None, "it is switched off by POLYFIELD_NATIVE=off"
+    try:
+        from polyfield import _core
+    except ImportError as error:
+        return None, f"it did not load ({error})"
+    try:
+        _core.isa()
+    except RuntimeError as error:  # POLYFIELD_ISA asks for what is not there
+        raise RunError(str(error)) from None
+    return _core, ""
+
+
+def core() -> ModuleType:
+    """Return the native module, or raise `RunError` saying why there is none."""
+    module, reason = _load()
+    if module is None:
+        raise RunError(
+            f"The native module is needed here, but {reason}. Reinstall with: pip install polyfield"
+        )
+    return module
+
+
+def available() -> bool:
+    """Whether the native module is there and switched on."""
+    return _load()[0] is not None
+
+
+def isa() -> str:
+    """Name of the instruction set in use, or 'torch' when the references run."""
+    module, _ = _load()
+    return str(module.isa()) if module is not None else "torch"
+
+
+def usable(*tensors: "Tensor") -> bool:
+    """Whether the native kernels can take these tensors: module there, all on the CPU, floats in float32."""
+    import torch
+
+    return available() and all(
+        t.device.type == "cpu" and (t.dtype == torch.float32 or not t.dtype.is_floating_point)
+        for t in tensors
+    )

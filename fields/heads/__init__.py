@@ -1,0 +1,1 @@
+"""Heads: from features and a condition to outputs; one file each."""
