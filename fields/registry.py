@@ -1,0 +1,144 @@
+"""Finding the parts of a field by name.
+
+A slot ("encoders", "heads") is a folder; each file in it is one kind, called as the file is. The file offers
+
+- `Config`: a frozen dataclass of plain values, every one with a default;
+- `build(config, ..., generator)`: makes the module (arguments in `fields/encoders` and `fields/heads`).
+
+Listing kinds imports nothing; a file is loaded when its kind is chosen. So adding an encoder is adding one file.
+A config names a part as `{"kind": "hash_grid", "levels": 8}`: the kind, and whatever keys its `Config` has.
+
+Encoders: `build(config, dim, generator) -> Encoder`. Heads: `build(config, inputs, outputs, generator) -> Head`.
+"""
+
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from torch import Generator, Tensor, nn
+
+from polyfield.config import from_json, to_json
+from polyfield.errors import ConfigError, nearest
+from polyfield.fields.ops.sparse_gradient import SparseGradient
+
+__all__ = [
+    "Encoder",
+    "Head",
+    "ParameterGroup",
+    "build_encoder",
+    "build_head",
+    "complete",
+    "kinds",
+    "register",
+]
+
+
+@dataclass
+class ParameterGroup:
+    """Parameters that are trained alike.
+
+    Attributes:
+        name: Says which part of the field it is; unique after the field has put its slot's name before it.
+        parameters: What is trained.
+        rate: Factor on the learning rate of the run.
+        decay: L2 penalty (added to the gradient).
+        gradient: Where the backward pass of the only parameter accumulates when it does so sparsely, else None.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+    decay: float = 0.0
+    gradient: SparseGradient | None = field(default=None, repr=False)
+
+
+class Encoder(Protocol):
+    """Coordinates [N, D] in [0, 1] (directions: unit vectors) to features [N, F], float32."""
+
+    out_dim: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Encode."""
+        ...
+
+    def groups(self) -> list[ParameterGroup]:
+        """List what is trained; empty when nothing is."""
+        ...
+
+
+class Head(Protocol):
+    """Features [N, F] and a condition [R, C] picked by `rows` [N] to outputs [N, O]."""
+
+    def __call__(
+        self, x: Tensor, condition: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Decode."""
+        ...
+
+    def groups(self) -> list[ParameterGroup]:
+        """List what is trained."""
+        ...
+
+
+_registered: dict[tuple[str, str], ModuleType | Any] = {}
+
+
+def register(slot: str, kind: str, module: Any) -> None:
+    """Add a kind from outside the package: `module` offers `Config` and `build` as a file of the slot would.
+
+    Raises:
+        ConfigError: The slot has that kind already.
+    """
+    if kind in kinds(slot):
+        raise ConfigError(f"The {slot} already have the kind {kind!r}; choose another name.")
+    _registered[slot, kind] = module
+
+
+def kinds(slot: str) -> list[str]:
+    """Name the kinds of a slot, sorted, without importing any."""
+    folder = Path(__file__).parent / slot
+    inside = {m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")}
+    return sorted(inside | {kind for s, kind in _registered if s == slot})
+
+
+def _find(slot: str, kind: object) -> Any:
+    if not isinstance(kind, str) or kind not in kinds(slot):
+        raise ConfigError(f"There is no {slot[:-1]} {kind!r}.{nearest(str(kind), kinds(slot))}")
+    if (slot, kind) in _registered:
+        return _registered[slot, kind]
+    return import_module(f"polyfield.fields.{slot}.{kind}")
+
+
+def _read(slot: str, data: Mapping[str, Any]) -> tuple[Any, Any]:
+    if "kind" not in data:
+        raise ConfigError(f"The {slot[:-1]} needs a kind.{nearest('', kinds(slot))}")
+    module = _find(slot, data["kind"])
+    rest = {key: value for key, value in data.items() if key != "kind"}
+    return module, from_json(module.Config, rest, f"{slot[:-1]} {data['kind']!r}")
+
+
+def complete(slot: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill a part's config with the defaults of its kind, so that every key is there.
+
+    Example:
+        >>> complete("encoders", {"kind": "frequency"})["kind"]
+        'frequency'
+    """
+    _, config = _read(slot, data)
+    return {"kind": data["kind"], **to_json(config)}
+
+
+def build_encoder(data: Mapping[str, Any], dim: int, generator: Generator) -> Any:
+    """Build the encoder that a config names, for inputs [N, dim]."""
+    module, config = _read("encoders", data)
+    return module.build(config, dim, generator)
+
+
+def build_head(data: Mapping[str, Any], inputs: int, outputs: int, generator: Generator) -> Any:
+    """Build the head that a config names."""
+    module, config = _read("heads", data)
+    return module.build(config, inputs, outputs, generator)

@@ -1,0 +1,59 @@
+"""Samples: the only currency between rays, fields and the compositor."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Samples"]
+
+
+@dataclass
+class Samples:
+    """N points along R rays, packed: the samples of ray r are rows ray_offsets[r] to ray_offsets[r + 1].
+
+    Attributes:
+        positions: Middles of the intervals, in world units.
+        t0, t1: Where each interval begins and ends along its ray, in world units from the ray's origin; t0 <= t1,
+            sorted within a ray, not overlapping.
+        ray_offsets: Starts at 0, ends at N, never falls.
+        ray_ids: The ray of each sample.
+        directions: Unit vectors, one per ray, in the world.
+        times: One per ray in [0, 1], or None for a scene that does not move.
+        camera_ids: One per ray, or None when no field needs them.
+    """
+
+    positions: Float[Tensor, "N 3"]
+    t0: Float[Tensor, "N"]
+    t1: Float[Tensor, "N"]
+    ray_offsets: Int[Tensor, "R1"]
+    ray_ids: Int[Tensor, "N"]
+    directions: Float[Tensor, "R 3"]
+    times: Float[Tensor, "R"] | None = None
+    camera_ids: Int[Tensor, "R"] | None = None
+
+    def __len__(self) -> int:
+        return int(self.positions.shape[0])
+
+    @property
+    def rays(self) -> int:
+        """R, rays without samples included."""
+        return int(self.directions.shape[0])
+
+    def take(self, rows: Int[Tensor, "M"], ray_offsets: Int[Tensor, "R1"]) -> "Samples":
+        """Keep some samples.
+
+        Args:
+            rows: Which ones, in rising order.
+            ray_offsets: Where each ray's samples then lie.
+        """
+        return Samples(
+            positions=self.positions.index_select(0, rows),
+            t0=self.t0.index_select(0, rows),
+            t1=self.t1.index_select(0, rows),
+            ray_offsets=ray_offsets,
+            ray_ids=self.ray_ids.index_select(0, rows),
+            directions=self.directions,
+            times=self.times,
+            camera_ids=self.camera_ids,
+        )
