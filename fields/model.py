@@ -1,0 +1,84 @@
+"""Models: a field with everything that is needed to show it, evaluate it and convert it.
+
+A model's `kind` says what it is ("radiance": a radiance field). Rendering, evaluation and files know kinds only by
+name: `register_kind` adds one here, `polyfield.renderers.register_renderer` says how it is drawn.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from polyfield.config import from_json, to_json
+from polyfield.errors import ConfigError, nearest
+from polyfield.fields.domain import build_domain
+from polyfield.fields.radiance import RadianceConfig, RadianceField
+
+__all__ = ["Model", "build_model", "register_kind"]
+
+
+@dataclass
+class Model:
+    """What a field file holds.
+
+    Attributes:
+        kind: Which registered kind of model.
+        config: JSON: everything that `build_model` needs to make the module again, under the key "field", the domain
+            under "domain"; and under "render" what the renderer needs.
+        module: The weights.
+        background: What shows where nothing is, sRGB in [0, 1].
+        renderer_state: Tensors of the renderer, for example the occupancy bits.
+        capture: Tensors of the cameras it was trained from (poses, intrinsics; no pixels).
+        info: JSON facts that nothing depends on: names of the views, their split, steps, version, protocol.
+    """
+
+    kind: str
+    config: dict[str, Any]
+    module: nn.Module
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    renderer_state: dict[str, Tensor] = field(default_factory=dict)
+    capture: dict[str, Tensor] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+Builder = Callable[[dict[str, Any], int], tuple[dict[str, Any], nn.Module]]
+
+
+def _build_radiance(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], nn.Module]:
+    domain = build_domain(config["domain"])
+    radiance = from_json(RadianceConfig, config["field"], "field")
+    return {**config, "field": to_json(radiance)}, RadianceField(radiance, domain, seed)
+
+
+_KINDS: dict[str, Builder] = {"radiance": _build_radiance}
+
+
+def register_kind(kind: str, build: Builder) -> None:
+    """Add a kind of model.
+
+    Args:
+        kind: Its name, as files and renderers will know it.
+        build: From a config and a seed to the completed config and the module.
+
+    Raises:
+        ConfigError: There is such a kind already.
+    """
+    if kind in _KINDS:
+        raise ConfigError(f"There is a kind of model {kind!r} already; choose another name.")
+    _KINDS[kind] = build
+
+
+def build_model(kind: object, config: dict[str, Any], seed: int = 0) -> Model:
+    """Make a model with initial weights.
+
+    Raises:
+        ConfigError: An unknown kind, key or value.
+    """
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(f"There is no kind of model {kind!r}.{nearest(str(kind), _KINDS)}")
+    for key in ("field", "domain"):
+        if key not in config:
+            raise ConfigError(f"The config of a {kind} model lacks {key!r}.")
+    complete, module = _KINDS[kind](config, seed)
+    return Model(kind=kind, config=complete, module=module)

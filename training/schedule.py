@@ -1,0 +1,94 @@
+"""Schedules as fractions of the planned run, and the plan itself.
+
+A run is planned by steps or by seconds. Its progress goes from 0 to 1, and every schedule is a function of it, so
+that a run of 10 seconds and one of an hour go through the same phases.
+"""
+
+import time
+from dataclasses import dataclass
+
+from polyfield.errors import InputError
+
+__all__ = ["Plan", "Rate"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate over a run: rise, hold, fall exponentially.
+
+    Attributes:
+        peak: Highest rate.
+        warmup: Steps of linear rise. In steps, because it heals the optimiser's start, which is as long in any run.
+        hold: Fraction of the run until which the peak is held.
+        final: What is left of the peak at the end, as a factor.
+    """
+
+    peak: float
+    warmup: int = 30
+    hold: float = 0.45
+    final: float = 0.03
+
+    def at(self, step: int, progress: float) -> float:
+        """Rate of a step (counted from 0) at a progress in [0, 1].
+
+        Example:
+            >>> Rate(1.0, warmup=4).at(0, 0.0), Rate(1.0, final=0.5).at(10_000, 1.0)
+            (0.25, 0.5)
+        """
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        fall = max(0.0, (progress - self.hold) / (1.0 - self.hold))
+        return self.peak * rise * float(self.final**fall)
+
+
+class Plan:
+    """How long a run goes on: a number of steps, or a time.
+
+    With steps, progress is counted in them, and the same seed gives the same bits. With a budget, progress is the
+    share of the time that is used, so the schedules always come to their end in time however the speed of a step
+    changes during the run.
+
+    Args:
+        steps: Number of steps, or None.
+        budget: Seconds, or None. Exactly one of the two is given.
+
+    Raises:
+        InputError: Both or neither are given, or one is not above 0.
+    """
+
+    def __init__(self, steps: int | None, budget: float | None) -> None:
+        if (steps is None) == (budget is None):
+            raise InputError("A run needs either a number of steps or a time budget, not both.")
+        if steps is not None and steps <= 0:
+            raise InputError(f"The number of steps must be above 0, but is {steps}.")
+        if budget is not None and not budget > 0:
+            raise InputError(f"The time budget must be above 0 seconds, but is {budget:g}.")
+        self.steps = steps
+        self.budget = budget
+        self._before = 0.0
+        self._started = time.monotonic()
+
+    def start(self, seconds_before: float = 0.0) -> None:
+        """Start the clock; a resumed run says how long it had been running."""
+        self._before = seconds_before
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Seconds that the run has been going, those before a resume included."""
+        return self._before + time.monotonic() - self._started
+
+    def progress(self, step: int) -> float:
+        """Fraction of the run that is done before a step, in [0, 1]."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        return min(1.0, self.seconds() / (self.budget or 1.0))
+
+    def done(self, step: int) -> bool:
+        """Whether to stop before this step."""
+        return self.progress(step) >= 1.0
+
+    def seconds_left(self, step: int) -> float:
+        """Estimate of the time to go."""
+        if self.budget is not None:
+            return max(0.0, self.budget - self.seconds())
+        done = self.progress(step)
+        return self.seconds() * (1.0 - done) / done if done > 0 else float("inf")
