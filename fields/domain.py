@@ -28,7 +28,7 @@ class Domain(Protocol):
         """Map world positions to [0, 1]^3; positions outside land on the border."""
         ...
 
-    def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+    def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Say which positions the field is defined at; elsewhere density and gradient are 0."""
         ...
 
@@ -68,7 +68,7 @@ class Box:
         """Map linearly; clamp what lies outside."""
         return self._raw(positions).clamp(0.0, 1.0)
 
-    def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+    def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Whether within the box, its border included."""
         low, high = positions.new_tensor(self.low), positions.new_tensor(self.high)
         return ((positions >= low) & (positions <= high)).all(-1)
@@ -109,7 +109,7 @@ class Contraction:
         norm = y.norm(dim=-1, keepdim=True).clamp_min(1.0)
         return y * ((2.0 - 1.0 / norm) / norm) * 0.25 + 0.5
 
-    def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+    def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Everywhere."""
         return torch.ones(positions.shape[0], dtype=torch.bool, device=positions.device)
 

@@ -1,7 +1,7 @@
 """Radiance fields: density anywhere, colour anywhere in a direction.
 
-    position -> domain -> encoder -> density head -> [log density, features]
-    [features, encoded direction] -> colour head -> rgb
+position -> domain -> encoder -> density head -> [log density, features]
+[features, encoded direction] -> colour head -> rgb
 """
 
 from collections.abc import Mapping
@@ -103,7 +103,7 @@ class RadianceField(nn.Module):
 
     def density(
         self, positions: Float[Tensor, "N 3"]
-    ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N F"]]:
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N F"]]:
         """Density per world length, and the features that `color` takes.
 
         Outside the domain density and its gradient are 0.

@@ -24,13 +24,13 @@ class Samples:
     """
 
     positions: Float[Tensor, "N 3"]
-    t0: Float[Tensor, "N"]
-    t1: Float[Tensor, "N"]
-    ray_offsets: Int[Tensor, "R1"]
-    ray_ids: Int[Tensor, "N"]
+    t0: Float[Tensor, " N"]
+    t1: Float[Tensor, " N"]
+    ray_offsets: Int[Tensor, " R1"]
+    ray_ids: Int[Tensor, " N"]
     directions: Float[Tensor, "R 3"]
-    times: Float[Tensor, "R"] | None = None
-    camera_ids: Int[Tensor, "R"] | None = None
+    times: Float[Tensor, " R"] | None = None
+    camera_ids: Int[Tensor, " R"] | None = None
 
     def __len__(self) -> int:
         return int(self.positions.shape[0])
@@ -40,7 +40,7 @@ class Samples:
         """R, rays without samples included."""
         return int(self.directions.shape[0])
 
-    def take(self, rows: Int[Tensor, "M"], ray_offsets: Int[Tensor, "R1"]) -> "Samples":
+    def take(self, rows: Int[Tensor, " M"], ray_offsets: Int[Tensor, " R1"]) -> "Samples":
         """Keep some samples.
 
         Args:

@@ -28,8 +28,8 @@ class Rendered:
     """
 
     color: Float[Tensor, "R 3"]
-    depth: Float[Tensor, "R"]
-    opacity: Float[Tensor, "R"]
+    depth: Float[Tensor, " R"]
+    opacity: Float[Tensor, " R"]
     samples: int
 
 

@@ -19,7 +19,7 @@ _API = {
     "load_scene": "polyfield.datasets",
 }
 
-__all__ = ["__version__", *_API]  # noqa: PLE0604 - the names are strings, resolved by __getattr__
+__all__ = ["__version__", *_API]
 
 
 def __getattr__(name: str) -> Any:

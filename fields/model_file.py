@@ -1,0 +1,105 @@
+"""The field file: a model on the disk, alone enough for every command but resume."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from polyfield import __version__
+from polyfield.errors import ConfigError, DataError
+from polyfield.fields import tensor_file
+from polyfield.fields.model import Model, build_model
+
+__all__ = ["load", "save"]
+
+_KIND = "field"
+_PARTS = ("renderer", "capture")
+
+
+def save(model: Model, path: Path | str) -> None:
+    """Write a model, whole or not at all.
+
+    Raises:
+        RunError: The disk is full, or a weight is not finite; the file that was there is as it was.
+    """
+    tensors = {f"weights.{name}": value for name, value in model.module.state_dict().items()}
+    tensors |= {f"renderer.{name}": value for name, value in model.renderer_state.items()}
+    tensors |= {f"capture.{name}": value for name, value in model.capture.items()}
+    note = {
+        "kind": _KIND,
+        "model": model.kind,
+        "config": model.config,
+        "background": list(model.background),
+        "info": model.info,
+        "version": __version__,
+    }
+    tensor_file.write(path, tensors, note)
+
+
+def load(path: Path | str) -> Model:
+    """Read a model from a field file, or from the run folder that holds one.
+
+    Raises:
+        InputError: There is no such file.
+        DataError: The file is broken, or its tensors do not fit its config.
+
+    Example:
+        >>> import polyfield
+        >>> model = polyfield.load("runs/lego")  # doctest: +SKIP
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "field.safetensors"
+    tensors, note = tensor_file.read(path, _KIND)
+    try:
+        model = build_model(note.get("model"), _object(note, "config", path))
+    except ConfigError as error:
+        raise DataError(f"{path} holds a field that this version cannot build: {error}") from None
+    except (MemoryError, RuntimeError, OverflowError):
+        raise DataError(f"{path} asks for a field that does not fit into memory.") from None
+    _fill(model, _under("weights", tensors), path)
+    model.renderer_state = _under("renderer", tensors)
+    model.capture = _under("capture", tensors)
+    strangers = [n for n in tensors if n.split(".", 1)[0] not in ("weights", *_PARTS)]
+    if strangers:
+        raise DataError(f"{path} holds a tensor {strangers[0]!r} that is no part of a field.")
+    background = note.get("background")
+    if (
+        not isinstance(background, list)
+        or len(background) != 3
+        or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in background)
+    ):
+        raise DataError(f"{path}: its background must be three numbers in [0, 1].")
+    model.background = (float(background[0]), float(background[1]), float(background[2]))
+    model.info = _object(note, "info", path)
+    return model
+
+
+def _object(note: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = note.get(key)
+    if not isinstance(value, dict):
+        raise DataError(f"{path} lacks {key!r}; it is not a field that this version wrote.")
+    return value
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+
+
+def _fill(model: Model, weights: dict[str, Tensor], path: Path) -> None:
+    wanted = model.module.state_dict()
+    for name in wanted.keys() - weights.keys():
+        raise DataError(f"{path} lacks the tensor {name!r} of its field.")
+    for name, value in weights.items():
+        if name not in wanted:
+            raise DataError(f"{path} has a tensor {name!r} that its field does not know.")
+        if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype:
+            raise DataError(
+                f"{path}: {name!r} must be {wanted[name].dtype} of shape {tuple(wanted[name].shape)}, "
+                f"but is {value.dtype} of {tuple(value.shape)}."
+            )
+    model.module.load_state_dict(weights)

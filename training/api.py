@@ -1,0 +1,346 @@
+"""Training and evaluation as functions: what the commands call."""
+
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polyfield import __version__
+from polyfield.config import from_json, to_json
+from polyfield.datasets.load import load_scene
+from polyfield.datasets.scene import Scene
+from polyfield.errors import DataError, InputError
+from polyfield.fields import model_file
+from polyfield.fields.model import Model, build_model
+from polyfield.training.capture import describe_capture
+from polyfield.training.evaluation import evaluate_model
+from polyfield.training.loop import Control, Loop
+from polyfield.training.placement import place
+from polyfield.training.progress import Progress
+from polyfield.training.radiance import RadianceTask, RadianceTraining
+from polyfield.training.run_config import BACKGROUNDS, RunConfig, plan_settings, spell_out
+from polyfield.training.run_folder import RunFolder
+from polyfield.training.schedule import Plan, Rate
+
+__all__ = ["TrainResult", "evaluate", "train"]
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        run: Its folder.
+        step: Steps done.
+        interrupted: Whether it was asked to stop before its plan was done; it is saved and can be resumed.
+        metrics: As in metrics.json; empty when it was interrupted or nothing is held out.
+    """
+
+    run: Path
+    step: int
+    interrupted: bool
+    metrics: dict[str, Any]
+
+
+def train(
+    scene: Path | str | Scene | None,
+    *,
+    out: Path | str,
+    field: str = "hashgrid",
+    budget: float | None = None,
+    steps: int | None = None,
+    downscale: int = 1,
+    background: str = "random",
+    format: str | None = None,
+    seed: int = 0,
+    precision: str | None = None,
+    changes: Sequence[str] = (),
+    save_every: float = 300.0,
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    on_progress: Tell = lambda _: None,
+    control: Control | None = None,
+) -> TrainResult:
+    """Fit a radiance field to posed images.
+
+    Args:
+        scene: A folder or file in a known format, a scene, or None for the built-in one (with `resume`: the scene
+            that the run names).
+        out: Run folder.
+        field: Name of a preset.
+        budget, steps: How long: seconds, or steps; exactly one. Not given with `resume`.
+        downscale: Reduce the images by this factor, for training and evaluation.
+        background: What to put behind transparent pixels: "random", "white" or "black".
+        format: Read the scene as this format.
+        seed: The same seed, number of steps, machine and number of threads give the same bits.
+        precision: "fp32" or "bf16" for the field's heads.
+        changes: Settings such as "field.encoder.levels=8".
+        save_every: Seconds between saves.
+        resume: Go on with the run in `out`.
+        overwrite: Replace what is in `out`.
+        threads: Number of threads; None: as torch has it.
+        on_progress: Told how it goes.
+        control: Stops, pauses or saves from outside.
+
+    Returns:
+        Where the run lies and how it ended.
+
+    Raises:
+        InputError: Something that was given cannot be used.
+        RunError: The run failed; what was saved can be resumed.
+
+    Example:
+        >>> import polyfield
+        >>> run = polyfield.train("scenes/lego", out="runs/lego", budget=60)  # doctest: +SKIP
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if resume:
+        config = from_json(RunConfig, RunFolder.open(out).read_config(), "config.json")
+        plan = Plan(config.steps, config.budget)
+        RunFolder.check(out, resume=True)
+        loaded = _load(scene, config.scene, config.format, config.downscale, on_progress)
+        if loaded.fingerprint != config.fingerprint:
+            raise InputError(
+                f"{loaded.name} is not the scene that this run was started with (its poses or "
+                "images differ); start a new run, or name the right scene."
+            )
+        _, _, why = place(loaded)
+    else:
+        if budget is None and steps is None:
+            budget = 60.0
+        plan = Plan(steps, budget)
+        RunFolder.check(out, overwrite=overwrite)
+        plan_set = plan_settings(field, steps, budget)
+        loaded = _load(scene, None, format, downscale, on_progress)
+        domain, render, why = place(loaded)
+        model_config, training = spell_out(
+            field, [*plan_set, *changes], (domain, render), precision
+        )
+        config = RunConfig(
+            preset=field,
+            scene=None if scene is None or isinstance(scene, Scene) else str(Path(scene).resolve()),
+            format=format,
+            downscale=downscale,
+            fingerprint=loaded.fingerprint,
+            background=background,
+            seed=seed,
+            steps=steps,
+            budget=budget,
+            model=model_config,
+            train=training,
+            version=__version__,
+        )
+    plan.start()
+    on_progress(Progress(message=why))
+    with RunFolder.create(out, overwrite=overwrite, resume=resume) as folder:
+        if not resume:
+            folder.write_config(to_json(config))
+        return _run(config, loaded, plan, folder, save_every, on_progress, control or Control())
+
+
+def _load(
+    scene: Path | str | Scene | None,
+    hint: str | None,
+    format: str | None,
+    downscale: int,
+    tell: Tell,
+) -> Scene:
+    if isinstance(scene, Scene):
+        return scene
+    source = hint if scene is None else scene
+    loaded = load_scene(source, format=format, downscale=downscale)
+    tell(Progress(message=f"{loaded.name}: {len(loaded.names)} views. {loaded.reason}"))
+    for warning in loaded.warnings:
+        tell(Progress(message=f"Warning: {warning}"))
+    return loaded
+
+
+def _run(
+    config: RunConfig,
+    scene: Scene,
+    plan: Plan,
+    folder: RunFolder,
+    save_every: float,
+    tell: Tell,
+    control: Control,
+) -> TrainResult:
+    model_config = {k: config.model[k] for k in ("field", "domain", "render")}
+    model = build_model(config.model["kind"], model_config, config.seed)
+    shown = BACKGROUNDS[config.background]
+    model.background = (1.0, 1.0, 1.0) if shown is None else shown
+    model.capture, model.info = describe_capture(scene)
+    training = from_json(RadianceTraining, config.train, "train")
+    task = RadianceTask(model, scene, training, shown, config.seed)
+    rate = Rate(training.rate, training.warmup, training.hold, training.final_rate)
+
+    def save(step: int) -> None:
+        tensors, facts = task.state()
+        folder.save_state(
+            {
+                "step": step,
+                "seconds": plan.seconds(),
+                "task": facts,
+                **loop.state(),
+                **{f"task.{name}": value for name, value in tensors.items()},
+            }
+        )
+        task.finish()
+        model.info["steps"] = step
+        model.info["train_seconds"] = plan.seconds()
+        folder.save_model(lambda path: model_file.save(model, path))
+
+    loop = Loop(
+        task,
+        plan,
+        rate,
+        save=save,
+        log=lambda step, seconds, report: folder.log(
+            step=step,
+            seconds=round(seconds, 4),
+            loss=report.loss,
+            samples=report.samples,
+            rays=report.rays,
+        ),
+        on_progress=tell,
+        control=control,
+        save_every=save_every,
+    )
+    state = folder.load_state()
+    if state is None:
+        task.prepare()
+    else:
+        _restore(loop, task, plan, state)
+    finished = loop.run()
+    if not finished:
+        return TrainResult(folder.path, loop.step, True, {})
+    save(loop.step)
+    model.info["protocol"] = _protocol(config, scene)
+    seconds = plan.seconds()
+    tell(Progress(step=loop.step, seconds=seconds, message=f"Trained {loop.step} steps."))
+    metrics: dict[str, Any] = {}
+    if scene.split["test"]:
+        metrics = _measure(model, scene, "test", None, folder.model_path, tell)
+        folder.write_metrics(metrics)
+    return TrainResult(folder.path, loop.step, False, metrics)
+
+
+def _restore(loop: Loop, task: RadianceTask, plan: Plan, state: dict[str, Any]) -> None:
+    """Go on from a saved state, or say that it does not fit its config."""
+    try:
+        tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
+        loop.load_state(tensors, int(state["step"]))
+        own = {k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")}
+        task.load_state(own, state["task"])
+        plan.start(float(state["seconds"]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"state.safetensors does not belong to config.json ({error}); start a new run."
+        ) from None
+
+
+def _protocol(config: RunConfig, scene: Scene) -> dict[str, Any]:
+    return {
+        "downscale": config.downscale,
+        "background": "white" if config.background == "random" else config.background,
+        "color_space": "srgb",
+        "holdout": scene.holdout,
+    }
+
+
+def _measure(
+    model: Model, scene: Scene, split: str, pictures: Path | None, file: Path, tell: Tell
+) -> dict[str, Any]:
+    """Evaluate, and put the result into the form of metrics.json."""
+    result = evaluate_model(
+        model,
+        scene,
+        split,
+        pictures=pictures,
+        on_view=lambda done, all_: tell(Progress(message=f"evaluated view {done} of {all_}")),
+    )
+    counts = model.module.parameter_counts()
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS
+    return {
+        "field": model.config["field"],
+        "scene": scene.name,
+        "split": result["split"],
+        "views": result["views"],
+        "psnr": result["psnr"],
+        "ssim": result["ssim"],
+        "lpips": None,
+        "per_view": result["per_view"],
+        "render_seconds": result["render_seconds"],
+        "steps": model.info.get("steps"),
+        "train_seconds": model.info.get("train_seconds"),
+        "parameters": counts["trained"],
+        "stored_values": counts["stored"],
+        "bytes": file.stat().st_size,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "protocol": model.info.get("protocol"),
+    }
+
+
+def evaluate(
+    run: Path | str,
+    *,
+    scene: Path | str | None = None,
+    split: str = "test",
+    save_images: bool = False,
+    threads: int | None = None,
+    on_progress: Tell = lambda _: None,
+) -> dict[str, Any]:
+    """Evaluate a run on the views of its scene.
+
+    Args:
+        run: Run folder or field file.
+        scene: Where the scene is now; None: where the run found it.
+        split: "train", "val" or "test".
+        save_images: Whether to save the pictures to the run's folder renders.
+        threads: Number of threads.
+        on_progress: Told how it goes.
+
+    Returns:
+        What metrics.json holds; for a run folder and the test views it is written there.
+
+    Raises:
+        InputError: There is no run, no scene, or nothing in the split.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    run = Path(run)
+    model = model_file.load(run)
+    file = run / "field.safetensors" if run.is_dir() else run
+    config_file = file.parent / "config.json"
+    config = None
+    if config_file.exists():
+        config = from_json(RunConfig, RunFolder.open(file.parent).read_config(), "config.json")
+    if scene is None and config is None:
+        raise InputError(f"{run} does not say which scene it was trained on; name it with --scene.")
+    loaded = _load(
+        scene,
+        None if config is None else config.scene,
+        None if config is None or scene is not None else config.format,
+        1 if config is None else config.downscale,
+        on_progress,
+    )
+    if config is not None and loaded.fingerprint != config.fingerprint and scene is None:
+        raise InputError(
+            f"{loaded.name} has changed since this run was trained (its poses or images differ); "
+            "name the scene with --scene to evaluate on it all the same."
+        )
+    pictures = None
+    if save_images:
+        pictures = file.parent / "renders"
+        pictures.mkdir(exist_ok=True)
+    metrics = _measure(model, loaded, split, pictures, file, on_progress)
+    if run.is_dir() and split == "test":
+        RunFolder.open(run).write_metrics(metrics)
+    return metrics

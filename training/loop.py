@@ -1,0 +1,162 @@
+"""The one training loop: train, fit and convert share it."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from polyfield.errors import RunError
+from polyfield.training.adam import Adam
+from polyfield.training.progress import Progress
+from polyfield.training.schedule import Plan, Rate
+from polyfield.training.task import StepReport, Task
+
+__all__ = ["Control", "Loop"]
+
+
+@dataclass
+class Control:
+    """How somebody outside steers a running loop; every wish is heeded between two steps.
+
+    Attributes:
+        stop: Set to end the run after this step; it is saved.
+        save: Set to save after this step; the loop clears it.
+        pause: While set, the loop waits.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    save: threading.Event = field(default_factory=threading.Event)
+    pause: threading.Event = field(default_factory=threading.Event)
+
+
+class _Average:
+    """A running mean that forgets, unbiased from the first value on."""
+
+    def __init__(self, keep: float) -> None:
+        self._keep, self._sum, self._weight = keep, 0.0, 0.0
+
+    def add(self, value: float) -> float:
+        self._sum = self._keep * self._sum + value
+        self._weight = self._keep * self._weight + 1.0
+        return self._sum / self._weight
+
+
+class Loop:
+    """Runs a task to the end of its plan.
+
+    Args:
+        task: What is trained.
+        plan: How long.
+        rate: Learning rate over the run.
+        save: Called with the number of steps done when it is time to save.
+        log: Called after every step with the steps done, the seconds and the step's report.
+        on_progress: Called about five times a second.
+        control: Wishes from outside.
+        save_every: Seconds between saves.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        rate: Rate,
+        *,
+        save: Callable[[int], None],
+        log: Callable[[int, float, StepReport], None],
+        on_progress: Callable[[Progress], None],
+        control: Control,
+        save_every: float,
+    ) -> None:
+        self.task = task
+        self.plan = plan
+        self.rate = rate
+        self.optimiser = Adam(task.groups())
+        self.step = 0
+        self.control = control
+        self._save, self._log, self._on_progress = save, log, on_progress
+        self._save_every = save_every
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors of the weights and the optimiser, from which `load_state` goes on."""
+        tensors = {f"weights.{n}": t for n, t in self.task.model.module.state_dict().items()}
+        return tensors | {f"adam.{n}": t for n, t in self.optimiser.state().items()}
+
+    def load_state(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Take back what `state` gave after `step` steps."""
+        own = self.task.model.module
+        own.load_state_dict(
+            {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
+        )
+        self.optimiser.load_state(
+            {n.removeprefix("adam."): t for n, t in tensors.items() if n.startswith("adam.")}
+        )
+        self.step = step
+
+    def run(self) -> bool:
+        """Train until the plan is done.
+
+        Returns:
+            Whether it got there; False when it was asked to stop.
+
+        Raises:
+            RunError: A gradient or the loss is not finite. The weights are still those of the step before, and they
+                are saved.
+        """
+        loss, error = _Average(0.99), _Average(0.99)
+        saved = shown = time.monotonic()
+        shown_samples = samples = 0
+        while not self.plan.done(self.step):
+            if self.control.stop.is_set():
+                self._save(self.step)
+                return False
+            if self.control.pause.is_set():
+                time.sleep(0.05)
+                continue
+            report = self._one_step()
+            samples += report.samples
+            smooth, squared = loss.add(report.loss), error.add(report.error)
+            self._log(self.step, self.plan.seconds(), report)
+            now = time.monotonic()
+            if now - saved >= self._save_every or self.control.save.is_set():
+                self.control.save.clear()
+                self._save(self.step)
+                saved = time.monotonic()
+            if now - shown >= 0.2 or self.step == 1:
+                elapsed = max(now - shown, 1e-9)
+                progress = self.plan.progress(self.step)
+                self._on_progress(
+                    Progress(
+                        step=self.step,
+                        steps=self.plan.steps or self._steps_expected(progress),
+                        seconds=self.plan.seconds(),
+                        seconds_left=self.plan.seconds_left(self.step),
+                        loss=smooth,
+                        psnr=-10 * math.log10(max(squared, 1e-12)),
+                        samples_per_second=(samples - shown_samples) / elapsed,
+                        rays=report.rays,
+                    )
+                )
+                shown, shown_samples = now, samples
+        return True
+
+    def _steps_expected(self, progress: float) -> int | None:
+        return round(self.step / progress) if progress > 0.01 else None
+
+    def _one_step(self) -> StepReport:
+        progress = self.plan.progress(self.step)
+        report = self.task.gradients(self.step, progress)
+        bad = None if math.isfinite(report.loss) else "the loss"
+        bad = bad or self.optimiser.step(self.rate.at(self.step, progress))
+        if bad is not None:
+            self.optimiser.clear()
+            self._save(self.step)
+            raise RunError(
+                f"Training stopped at step {self.step}: {bad} is not finite. The state before it is "
+                "saved; a lower rate usually helps (--set train.rate=...)."
+            )
+        self.task.after_step(self.step, progress)
+        self.step += 1
+        return report

@@ -1,0 +1,106 @@
+"""Batches of training rays: random pixels of the training views, with the colour each should have."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from polyfield.datasets.scene import Scene
+from polyfield.errors import InputError
+
+__all__ = ["RayBatch", "RaySource"]
+
+# Rays are drawn this many at a time and handed out in slices: a draw costs some twenty small tensor operations,
+# which would be a tenth of a training step if paid each time.
+_BLOCK = 1 << 16
+
+
+@dataclass
+class RayBatch:
+    """R rays and what they should see.
+
+    Attributes:
+        origins, directions: In the world; directions are unit vectors.
+        color: Premultiplied by alpha, sRGB in [0, 1].
+        alpha: How much of the pixel is covered.
+        weights: 0 where a mask says that the pixel does not count, or None.
+        camera_ids: Which view.
+    """
+
+    origins: Float[Tensor, "R 3"]
+    directions: Float[Tensor, "R 3"]
+    color: Float[Tensor, "R 3"]
+    alpha: Float[Tensor, " R"]
+    weights: Float[Tensor, " R"] | None
+    camera_ids: Int[Tensor, " R"]
+
+    def slice(self, begin: int, end: int) -> "RayBatch":
+        """Rays begin to end - 1."""
+        return RayBatch(
+            self.origins[begin:end],
+            self.directions[begin:end],
+            self.color[begin:end],
+            self.alpha[begin:end],
+            None if self.weights is None else self.weights[begin:end],
+            self.camera_ids[begin:end],
+        )
+
+
+class RaySource:
+    """Draws training rays, the same ones for the same seed and the same requests.
+
+    Each block of rays has its own generator, made from the seed and the block's number, so that the position in the
+    stream is two integers and a resumed run goes on with the same rays.
+
+    Args:
+        scene: Its training views are drawn from, each pixel as likely as any other.
+        seed: Of the draws.
+
+    Raises:
+        InputError: There are no training views.
+    """
+
+    def __init__(self, scene: Scene, seed: int) -> None:
+        if not scene.split["train"]:
+            raise InputError(f"{scene.name} has no training views; all of them are held out.")
+        self._scene = scene
+        self._seed = seed
+        self._views = torch.tensor(scene.split["train"], dtype=torch.int64)
+        sizes = scene.images.sizes[self._views]
+        self._widths = sizes[:, 0]
+        self._ends = torch.cumsum(sizes[:, 0] * sizes[:, 1], 0)
+        self.block = 0
+        self.offset = 0
+        self._rays: RayBatch | None = None
+
+    def next(self, count: int) -> RayBatch:
+        """Draw `count` rays (at most 65,536 at once, fewer at the end of a block)."""
+        if self._rays is None:
+            self._rays = self._draw(self.block)
+        if self.offset >= _BLOCK:
+            self.block, self.offset = self.block + 1, 0
+            self._rays = self._draw(self.block)
+        begin, end = self.offset, min(self.offset + count, _BLOCK)
+        self.offset = end
+        return self._rays.slice(begin, end)
+
+    def seek(self, block: int, offset: int) -> None:
+        """Go to a position in the stream, as `block` and `offset` told it."""
+        self.block, self.offset, self._rays = block, offset, None
+
+    def _draw(self, block: int) -> RayBatch:
+        generator = Generator().manual_seed((self._seed << 32) + block)
+        pixel = torch.randint(int(self._ends[-1]), (_BLOCK,), generator=generator)
+        view = torch.searchsorted(self._ends, pixel, right=True)
+        starts = torch.cat([self._ends.new_zeros(1), self._ends[:-1]])
+        pixel = pixel - starts[view]
+        width = self._widths[view]
+        x, y = pixel % width, torch.div(pixel, width, rounding_mode="floor")
+        camera = self._views[view]
+        origins, directions = self._scene.cameras.rays(
+            camera, torch.stack([x + 0.5, y + 0.5], dim=-1).to(torch.float32)
+        )
+        rgba = self._scene.images.gather(camera, x, y)
+        weights = self._scene.images.weights(camera, x, y)
+        return RayBatch(origins, directions, rgba[:, :3], rgba[:, 3], weights, camera)

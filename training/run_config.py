@@ -1,0 +1,120 @@
+"""The config of a run: a preset spelled out for a plan and a scene, with the user's changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polyfield.config import from_json, to_json, with_changes
+from polyfield.errors import ConfigError, InputError, nearest
+from polyfield.fields.presets import preset
+from polyfield.fields.radiance import RadianceConfig
+from polyfield.renderers.volume import VolumeConfig
+from polyfield.training.radiance import RadianceTraining
+
+__all__ = ["BACKGROUNDS", "RunConfig", "plan_settings", "spell_out"]
+
+# Behind transparent pixels; None is a random colour for each ray.
+BACKGROUNDS: Mapping[str, tuple[float, float, float] | None] = {
+    "random": None,
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+}
+
+_PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What config.json holds: everything that the run's bits depend on, and where its scene was.
+
+    Attributes:
+        preset: Name that the field came from.
+        scene: Path of the scene when the run was started, a hint; None: the built-in scene.
+        format: Format that was asked for, or None.
+        downscale: Factor by which the images were reduced.
+        fingerprint: Of the scene.
+        background: A key of `BACKGROUNDS`.
+        seed: Of everything random.
+        steps: Planned number, or None.
+        budget: Seconds, or None.
+        model: "kind", "field", "domain", "render".
+        train: As `RadianceTraining`.
+        version: Of polyfield.
+    """
+
+    preset: str
+    scene: str | None
+    format: str | None
+    downscale: int
+    fingerprint: str
+    background: str
+    seed: int
+    steps: int | None
+    budget: float | None
+    model: dict[str, Any]
+    train: dict[str, Any]
+    version: str
+
+    def __post_init__(self) -> None:
+        if self.background not in BACKGROUNDS:
+            raise ConfigError(
+                f"The background must be random, white or black, but is {self.background!r}."
+                f"{nearest(self.background, BACKGROUNDS)}"
+            )
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"The seed must be in 0..2147483647, but is {self.seed}.")
+
+
+def plan_settings(name: str, steps: int | None, budget: float | None) -> list[str]:
+    """Find what a preset changes for the length of a run, as KEY=VALUE settings."""
+    for plan in preset(name)["plans"]:
+        longest = plan["seconds"] if budget is not None else plan["steps"]
+        if (budget if budget is not None else steps or 0) <= longest:
+            return list(plan["set"])
+    return []
+
+
+def spell_out(
+    name: str,
+    settings: Sequence[str],
+    placed: tuple[dict[str, Any], dict[str, Any]],
+    precision: str | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Turn a preset into configs in which every key is there.
+
+    Args:
+        name: Of the preset.
+        settings: KEY=VALUE changes, the later ones win; keys begin with field, render or train.
+        placed: Domain and renderer settings from the scene.
+        precision: "fp32" or "bf16" for all heads, or None to leave them as they are.
+
+    Returns:
+        model: "kind", "field", "domain", "render".
+        train: As `RadianceTraining`.
+
+    Raises:
+        ConfigError: An unknown preset, key, value or precision.
+    """
+    if precision is not None and precision not in _PRECISIONS:
+        raise InputError(f"The precision must be fp32 or bf16, but is {precision!r}.")
+    base = preset(name)
+    domain, render = placed
+    config = {
+        "field": base["field"],
+        "render": {**render, **base["render"]},
+        "train": base["train"],
+    }
+    config = _complete(with_changes(_complete(config), settings))
+    for part in ("density_head", "color_head"):
+        if precision is not None and "precision" in config["field"][part]:
+            config["field"][part]["precision"] = precision
+    model = {"kind": base["kind"], "domain": domain}
+    return model | {k: config[k] for k in ("field", "render")}, config["train"]
+
+
+def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "field": to_json(from_json(RadianceConfig, config["field"], "field")),
+        "render": to_json(from_json(VolumeConfig, config["render"], "render")),
+        "train": to_json(from_json(RadianceTraining, config["train"], "train")),
+    }
