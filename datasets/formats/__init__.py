@@ -1,0 +1,1 @@
+"""Formats of posed images, one a file: `detect`, `read` and `write`."""

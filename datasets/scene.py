@@ -1,0 +1,109 @@
+"""A scene: posed images, the region they show, and how it all came to be known."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor
+
+from polyfield.datasets.cameras import Cameras
+from polyfield.datasets.images import Images
+from polyfield.errors import InputError, nearest
+
+__all__ = ["Scene", "fingerprint"]
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Posed images of one place.
+
+    Attributes:
+        name: Of the folder, or "builtin".
+        path: Where it was read from; None for the built-in scene.
+        format: "blender", "transforms", "colmap", "llff" or "builtin".
+        reason: Why this format was chosen and how the region was, in sentences.
+        cameras: One for each image, at the images' sizes (after downscaling).
+        images: The pictures.
+        names: File name of each image, relative to the scene; unique.
+        split: Image numbers for "train", "val" and "test"; only "train" is never empty.
+        box: Lowest and highest corner of the region of interest, which deserves the finest detail.
+        near: Distance from the cameras before which there is nothing.
+        far: Distance after which nothing needs to be told apart.
+        unbounded: Whether there is something to see outside the box.
+        forward_facing: Whether all cameras look the same way, so that nobody sees the scene from behind.
+        points: Known surface points, or None.
+        point_colors: Their colours, or None.
+        world_from_data: From the coordinates of the files to the world here; the identity unless a format forces
+            another.
+        warnings: Sentences that the user should see.
+        fingerprint: The same for the same images in the same poses, wherever the folder lies.
+        holdout: How the test views were chosen, for the protocol of a metrics file.
+    """
+
+    name: str
+    path: Path | None
+    format: str
+    reason: str
+    cameras: Cameras
+    images: Images
+    names: tuple[str, ...]
+    split: Mapping[str, tuple[int, ...]]
+    box: Float64[Tensor, "2 3"]
+    near: float
+    far: float
+    unbounded: bool
+    forward_facing: bool
+    points: Float[Tensor, "P 3"] | None
+    point_colors: UInt8[Tensor, "P 3"] | None
+    world_from_data: Float64[Tensor, "4 4"]
+    warnings: tuple[str, ...]
+    fingerprint: str
+    holdout: str
+
+    def views(self, split: str) -> tuple[int, ...]:
+        """Give the image numbers of a split.
+
+        Raises:
+            InputError: There is no such split, or it is empty.
+        """
+        if split not in self.split:
+            raise InputError(f"There is no split {split!r}.{nearest(split, self.split)}")
+        if not self.split[split]:
+            filled = ", ".join(name for name in SPLITS if self.split.get(name))
+            raise InputError(
+                f"The scene {self.name} has no views in its split {split!r}; it has some in: {filled}."
+            )
+        return self.split[split]
+
+
+def fingerprint(names: Sequence[str], cameras: Cameras) -> str:
+    """Hash the names, sizes, intrinsics and poses of images, but no pixels and no place on the disk.
+
+    Poses are rounded, so that the last bit of another machine's arithmetic changes nothing.
+
+    Args:
+        names: Of the images.
+        cameras: Theirs, at full size.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    numbers = np.concatenate(
+        [
+            cameras.world_from_camera.reshape(len(cameras), 12).numpy(),
+            cameras.focal.numpy(),
+            cameras.center.numpy(),
+            cameras.size.double().numpy(),
+        ],
+        axis=1,
+    )
+    for i in sorted(range(len(names)), key=lambda i: names[i]):
+        row = " ".join(f"{value + 0.0:.5e}" for value in np.round(numbers[i], 5))
+        digest.update(f"{names[i]}\0{cameras.lenses[i]}\0{row}\n".encode())
+    return digest.hexdigest()[:16]
