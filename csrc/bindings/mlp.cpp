@@ -1,0 +1,49 @@
+#include "kernels/mlp.h"
+
+#include "bindings/module.h"
+
+namespace polyfield {
+namespace {
+
+MlpShape shape_of(int64_t inputs, int64_t outputs, int64_t width, int64_t hidden, int activation, float scale, bool bias,
+                  uint64_t skips) {
+  return {inputs, outputs, width, hidden, static_cast<Activation>(activation), scale, bias, skips};
+}
+
+template <class T>
+PointMatrix<T> matrix(const py::tuple& m) {  // (address, stride of points, stride of features)
+  return {at<T>(m[0].cast<Address>()), m[1].cast<int64_t>(), m[2].cast<int64_t>()};
+}
+
+// (x matrix, columns, condition address, rows address, condition rows, condition columns)
+MlpInput input_of(const py::tuple& i) {
+  return {matrix<const float>(i[0].cast<py::tuple>()),
+          i[1].cast<int64_t>(),
+          at<const float>(i[2].cast<Address>()),
+          at<const int32_t>(i[3].cast<Address>()),
+          i[4].cast<int64_t>(),
+          i[5].cast<int64_t>()};
+}
+
+}  // namespace
+}  // namespace polyfield
+
+POLYFIELD_BINDINGS(mlp) {
+  using namespace polyfield;
+  py::class_<MlpShape>(m, "MlpShape").def(py::init(&shape_of));
+  m.def("mlp_forward", [](const MlpShape& shape, const py::tuple& input, Address weights, bool bf16, const py::tuple& y,
+                          int64_t points) {
+    const MlpInput in = input_of(input);
+    const PointMatrix<float> out = matrix<float>(y);
+    py::gil_scoped_release release;
+    mlp().forward(shape, in, at<const float>(weights), bf16, out, points);
+  });
+  m.def("mlp_backward", [](const MlpShape& shape, const py::tuple& input, Address weights, bool bf16, const py::tuple& dy,
+                           const py::tuple& dx, Address dweights, Address dcondition, int64_t points) {
+    const MlpInput in = input_of(input);
+    const PointMatrix<const float> from = matrix<const float>(dy);
+    const MlpGradients to = {matrix<float>(dx), at<float>(dweights), at<float>(dcondition)};
+    py::gil_scoped_release release;
+    mlp().backward(shape, in, at<const float>(weights), bf16, from, to, points);
+  });
+}

@@ -1,0 +1,286 @@
+"""Multi-layer perceptron as one operation: a flat weight vector, all layers fused.
+
+Axes: N points, P weights, R rows of an optional condition. Numbers are float32; `precision` says how they are
+multiplied: "fp32", or "bf16" where the operands of every matrix product (inputs, activations, weights and, going back,
+gradients) are rounded to the nearest bfloat16, ties to even, while sums, biases and activations stay float32.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+
+from polyfield import native
+from polyfield.errors import ConfigError, ShapeError, nearest
+from polyfield.fields.ops.mlp_reference import mlp_reference
+from polyfield.fields.ops.mlp_shape import ACTIVATIONS, MlpShape
+
+__all__ = ["ACTIVATIONS", "MlpShape", "mlp", "mlp_reference"]
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def mlp(
+    x: Float[Tensor, "N x"],
+    weights: Float[Tensor, " P"],
+    shape: MlpShape,
+    precision: str = "fp32",
+    *,
+    condition: Float[Tensor, "R c"] | None = None,
+    rows: Int32[Tensor, " N"] | None = None,
+) -> Float[Tensor, "N out"]:
+    """Run a multi-layer perceptron over points.
+
+    With a condition, the input of point n is `x[n]` followed by `condition[rows[n]]`; it is never laid out in memory.
+
+    A graph of the gradient (`create_graph=True`) is built by `mlp_reference` in fp32, so that second derivatives
+    exist; a first derivative alone takes the kernel and the given precision.
+
+    Args:
+        x: Row-major, or the transposed view of a feature-major buffer [x, N]; both are read in place.
+        weights: Flat, as `MlpShape` says.
+        shape: Sizes; `shape.inputs` is x + c.
+        precision: "fp32" or "bf16".
+        condition: Rows shared by many points, such as an encoded direction for each ray.
+        rows: Which row each point takes, in [0, R).
+
+    Returns:
+        Outputs, laid out as `x` is: row-major, or the transposed view of a feature-major buffer.
+
+    Raises:
+        ShapeError: A tensor does not fit `shape`, or only one of `condition` and `rows` is given.
+        ConfigError: An unknown precision.
+
+    Example:
+        >>> shape = MlpShape(inputs=2, outputs=1, width=16, hidden=1)
+        >>> mlp(torch.ones(5, 2), torch.ones(shape.parameters), shape)[0].item()
+        32.0
+    """
+    _check(x, weights, shape, precision, condition, rows)
+    floats = (x, weights) if condition is None else (x, weights, condition)
+    if not native.usable(*floats):
+        return mlp_reference(x, weights, shape, precision, condition=condition, rows=rows)
+    if x.stride(0) != 1 and x.stride(1) != 1:
+        x = x.contiguous()
+    sizes = _sizes(shape)
+    if condition is not None:
+        condition = condition.contiguous()
+    result: Tensor = torch.ops.polyfield.mlp(
+        x, weights.contiguous(), condition, rows, sizes, shape.scale, precision == "bf16"
+    )
+    return result
+
+
+def _check(
+    x: Tensor,
+    weights: Tensor,
+    shape: MlpShape,
+    precision: str,
+    condition: Tensor | None,
+    rows: Tensor | None,
+) -> None:
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"mlp: there is no precision {precision!r}.{nearest(precision, PRECISIONS)}"
+        )
+    if (condition is None) != (rows is None):
+        raise ShapeError("mlp: condition and rows must be given together.")
+    if x.dim() != 2:
+        raise ShapeError(f"mlp: x must have the shape [N, columns], but is {list(x.shape)}.")
+    columns = x.shape[1]
+    if condition is not None and rows is not None:
+        if condition.dim() != 2 or rows.shape != x.shape[:1] or rows.dtype != torch.int32:
+            raise ShapeError(
+                "mlp: condition must have the shape [R, c] and rows be int32 of shape "
+                f"[{x.shape[0]}], but are {list(condition.shape)} and {rows.dtype} of shape {list(rows.shape)}."
+            )
+        columns += condition.shape[1]
+    if columns != shape.inputs:
+        raise ShapeError(
+            f"mlp: x and condition must have {shape.inputs} columns together, but have {columns}."
+        )
+    if weights.shape != (shape.parameters,):
+        raise ShapeError(
+            f"mlp: weights must have the shape [{shape.parameters}], but are {list(weights.shape)}."
+        )
+
+
+def _sizes(shape: MlpShape) -> list[int]:
+    skips = sum(1 << layer for layer in shape.skips)
+    kind = ACTIVATIONS.index(shape.activation)
+    return [shape.inputs, shape.outputs, shape.width, shape.hidden, kind, int(shape.bias), skips]
+
+
+def _shape(sizes: Sequence[int], scale: float) -> MlpShape:
+    inputs, outputs, width, hidden, kind, bias, skips = sizes
+    return MlpShape(
+        inputs,
+        outputs,
+        width,
+        hidden,
+        activation=ACTIVATIONS[kind],
+        scale=scale,
+        skips=tuple(layer for layer in range(1, 9) if skips >> layer & 1),
+        bias=bool(bias),
+    )
+
+
+def _native_shape(sizes: Sequence[int], scale: float) -> Any:
+    inputs, outputs, width, hidden, kind, bias, skips = sizes
+    return native.core().MlpShape(inputs, outputs, width, hidden, kind, scale, bool(bias), skips)
+
+
+def _place(matrix: Tensor) -> tuple[int, int, int]:
+    """Address and strides. Of a single row or column torch may report any stride; one of ours must be 1."""
+    point, feature = matrix.stride()
+    if feature == 1 or (matrix.shape[1] == 1 and point != 1):
+        return matrix.data_ptr(), point, 1
+    return matrix.data_ptr(), 1, feature
+
+
+def _like(matrix: Tensor, columns: int) -> Tensor:
+    """An empty [N, columns] laid out as `matrix` is."""
+    points = matrix.shape[0]
+    if matrix.is_contiguous() or matrix.stride(1) == 1:
+        return matrix.new_empty((points, columns))
+    return matrix.new_empty((columns, points)).t()
+
+
+def _input(x: Tensor, condition: Tensor | None, rows: Tensor | None) -> tuple[Any, ...]:
+    if condition is None or rows is None:
+        return (_place(x), x.shape[1], 0, 0, 0, 0)
+    return (_place(x), x.shape[1], condition.data_ptr(), rows.data_ptr(), *condition.shape)
+
+
+def _forward(
+    x: Tensor,
+    weights: Tensor,
+    condition: Tensor | None,
+    rows: Tensor | None,
+    sizes: Sequence[int],
+    scale: float,
+    bf16: bool,
+) -> Tensor:
+    y = _like(x, sizes[1])
+    if x.shape[0]:
+        native.core().mlp_forward(
+            _native_shape(sizes, scale),
+            _input(x, condition, rows),
+            weights.data_ptr(),
+            bf16,
+            _place(y),
+            x.shape[0],
+        )
+    return y
+
+
+def _forward_fake(
+    x: Tensor,
+    weights: Tensor,  # noqa: ARG001
+    condition: Tensor | None,  # noqa: ARG001
+    rows: Tensor | None,  # noqa: ARG001
+    sizes: Sequence[int],
+    scale: float,  # noqa: ARG001
+    bf16: bool,  # noqa: ARG001
+) -> Tensor:
+    return _like(x, sizes[1])
+
+
+def _backward(
+    grad: Tensor,
+    x: Tensor,
+    weights: Tensor,
+    condition: Tensor | None,
+    rows: Tensor | None,
+    sizes: Sequence[int],
+    scale: float,
+    bf16: bool,
+    wants: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    for_x, for_weights, for_condition = _backward_fake(
+        grad, x, weights, condition, rows, sizes, scale, bf16, wants
+    )
+    if grad.stride(0) != 1 and grad.stride(1) != 1:
+        grad = grad.contiguous()
+    native.core().mlp_backward(
+        _native_shape(sizes, scale),
+        _input(x, condition, rows),
+        weights.data_ptr(),
+        bf16,
+        _place(grad),
+        _place(for_x) if wants[0] else (0, 0, 0),
+        for_weights.data_ptr(),
+        for_condition.data_ptr() if wants[1] else 0,
+        x.shape[0],
+    )
+    return for_x, for_weights, for_condition
+
+
+def _backward_fake(
+    grad: Tensor,  # noqa: ARG001
+    x: Tensor,
+    weights: Tensor,
+    condition: Tensor | None,
+    rows: Tensor | None,  # noqa: ARG001
+    sizes: Sequence[int],  # noqa: ARG001
+    scale: float,  # noqa: ARG001
+    bf16: bool,  # noqa: ARG001
+    wants: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Empty gradients; what is not wanted has no elements."""
+    return (
+        _like(x, x.shape[1]) if wants[0] else x.new_empty(0),
+        torch.empty_like(weights),
+        torch.empty_like(condition) if wants[1] and condition is not None else x.new_empty(0),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    x, weights, condition, rows, ctx.sizes, ctx.scale, ctx.bf16 = inputs
+    ctx.save_for_backward(x, weights, condition, rows)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weights, condition, rows = ctx.saved_tensors
+    for_x, for_weights, for_condition = ctx.needs_input_grad[:3]
+    if torch.is_grad_enabled():  # a graph of the gradient is wanted
+        result = mlp_reference(
+            x, weights, _shape(ctx.sizes, ctx.scale), condition=condition, rows=rows
+        )
+        asked = [(x, for_x), (weights, for_weights), (condition, for_condition)]
+        found = iter(
+            torch.autograd.grad(
+                result, [t for t, wanted in asked if wanted], grad, create_graph=True
+            )
+        )
+        grads = [next(found) if wanted else None for _, wanted in asked]
+        return (*grads, None, None, None, None)
+    to_x, to_weights, to_condition = torch.ops.polyfield.mlp_backward(
+        grad, x, weights, condition, rows, ctx.sizes, ctx.scale, ctx.bf16, [for_x, for_condition]
+    )
+    return (
+        to_x if for_x else None,
+        to_weights if for_weights else None,
+        to_condition if for_condition else None,
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+_library = torch.library.Library("polyfield", "FRAGMENT")
+_library.define(
+    "mlp(Tensor x, Tensor weights, Tensor? condition, Tensor? rows, int[] sizes, float scale, bool bf16) -> Tensor"
+)
+_library.define(
+    "mlp_backward(Tensor grad, Tensor x, Tensor weights, Tensor? condition, Tensor? rows, int[] sizes, float scale, "
+    "bool bf16, bool[] wants) -> (Tensor, Tensor, Tensor)"
+)
+_library.impl("mlp", _forward, "CPU")
+_library.impl("mlp_backward", _backward, "CPU")
+torch.library.register_fake("polyfield::mlp", _forward_fake, lib=_library)
+torch.library.register_fake("polyfield::mlp_backward", _backward_fake, lib=_library)
+torch.library.register_autograd("polyfield::mlp", _differentiate, setup_context=_save, lib=_library)

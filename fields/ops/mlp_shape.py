@@ -1,0 +1,106 @@
+"""Sizes of a multi-layer perceptron and the layout of its flat weights."""
+
+from dataclasses import dataclass
+from math import prod
+
+from jaxtyping import Float
+from torch import Tensor
+
+from polyfield.errors import ConfigError, nearest
+
+__all__ = ["ACTIVATIONS", "MlpShape"]
+
+ACTIVATIONS = ("none", "relu", "sine", "softplus")
+
+
+@dataclass(frozen=True)
+class MlpShape:
+    """Sizes of a multi-layer perceptron, and how its flat weights are laid out.
+
+    The flat weights hold the matrices [out, in] of all layers, row-major, then (with `bias`) the bias vectors of all
+    layers. A layer in `skips` reads the activations of the layer before and then the network's input again.
+
+    Attributes:
+        inputs: Columns of the input, >= 1, the condition's included.
+        outputs: Columns of the output, >= 1.
+        width: Columns of each hidden layer, 1..512. Multiples of 16 are fastest.
+        hidden: Number of hidden layers, 1..8; there is one matrix more.
+        activation: Of the hidden layers: "relu", "none", "sine" for sin(scale z), or "softplus" for
+            log(1 + exp(scale z)) / scale.
+        scale: Of the activation, > 0.
+        output_activation: Only "none"; apply others to the result.
+        skips: Layers (0 is the first matrix) that read the input again, each in 1..hidden. The NeRF network of
+            8 x 256 has (5,): its sixth matrix.
+        bias: Whether layers add a bias.
+
+    Raises:
+        ConfigError: A value out of its range.
+
+    Example:
+        >>> MlpShape(inputs=32, outputs=16, width=64, hidden=2).parameters
+        7168
+    """
+
+    inputs: int
+    outputs: int
+    width: int = 64
+    hidden: int = 2
+    activation: str = "relu"
+    scale: float = 1.0
+    output_activation: str = "none"
+    skips: tuple[int, ...] = ()
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, lowest, highest in (
+            ("inputs", self.inputs, 1, 1 << 16),
+            ("outputs", self.outputs, 1, 1 << 16),
+            ("width", self.width, 1, 512),
+            ("hidden", self.hidden, 1, 8),
+        ):
+            if not lowest <= value <= highest:
+                raise ConfigError(f"MLP: {name} must be in {lowest}..{highest}, but is {value}.")
+        if self.activation not in ACTIVATIONS:
+            known = nearest(self.activation, ACTIVATIONS)
+            raise ConfigError(f"MLP: there is no activation {self.activation!r}.{known}")
+        if self.output_activation != "none":
+            raise ConfigError(
+                f"MLP: output_activation must be 'none', but is {self.output_activation!r}; "
+                "apply the activation to the result."
+            )
+        if not self.scale > 0:
+            raise ConfigError(f"MLP: scale must be above 0, but is {self.scale}.")
+        if sorted(set(self.skips)) != list(self.skips) or any(
+            not 1 <= layer <= self.hidden for layer in self.skips
+        ):
+            raise ConfigError(
+                f"MLP: skips must be ascending layers in 1..{self.hidden}, but is {self.skips}."
+            )
+
+    @property
+    def layers(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of each matrix."""
+        ends = [self.width] * self.hidden + [self.outputs]
+        starts = [0] + [self.width] * self.hidden
+        return tuple(
+            (out, start + (self.inputs if layer == 0 or layer in self.skips else 0))
+            for layer, (out, start) in enumerate(zip(ends, starts, strict=True))
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Length of the flat weights."""
+        return sum(prod(layer) + (layer[0] if self.bias else 0) for layer in self.layers)
+
+    def split(self, flat: Float[Tensor, " P"]) -> list[Float[Tensor, "out in"]]:
+        """Return the matrices as views of the flat weights."""
+        sizes = [prod(layer) for layer in self.layers]
+        parts = flat[: sum(sizes)].split(sizes)
+        return [part.view(layer) for part, layer in zip(parts, self.layers, strict=True)]
+
+    def biases(self, flat: Float[Tensor, " P"]) -> list[Float[Tensor, " out"]]:
+        """Return the bias vectors as views of the flat weights; none without `bias`."""
+        if not self.bias:
+            return []
+        sizes = [out for out, _ in self.layers]
+        return list(flat[flat.shape[0] - sum(sizes) :].split(sizes))
