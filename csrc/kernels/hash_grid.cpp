@@ -1,0 +1,152 @@
+#include "kernels/hash_grid.h"
+
+#include "kernels/hash_grid_lattice.h"
+#include "parallel.h"
+
+namespace polyfield {
+namespace POLYFIELD_ISA {
+namespace {
+
+using namespace lattice;
+
+constexpr int64_t forward_grain = 1024;  // points; less is not worth another thread
+
+template <int D, int F>
+void forward_level(const HashGridJob& job, const HashGridLevel& level, const float* table, float* out, int64_t begin,
+                   int64_t end) {
+  const float* entries = table + level.offset * F;
+  for (int64_t n = begin; n < end; n += W) {
+    const int count = end - n < W ? static_cast<int>(end - n) : W;
+    Corners<D> corners;
+    find_corners<D>(job, level, n, count, __builtin_nanf(""), corners);
+    alignas(64) float rows[W][F];
+    for (int p = 0; p < W; ++p) {
+      entry<F> sum = {};
+      for (int c = 0; c < 1 << D; ++c)
+        sum += corners.weight[c][p] * load_entry<F>(entries + static_cast<uint64_t>(corners.index[c][p]) * F);
+      store_entry<F>(rows[p], sum);
+    }
+    for (int f = 0; f < F; ++f) {
+      vf feature;
+      for (int p = 0; p < W; ++p) feature[p] = rows[p][f];
+      float* place = out + f * job.points + n;
+      if (count == W)
+        store(place, feature);
+      else
+        store_part(place, feature, count);
+    }
+  }
+}
+
+template <int D, int F>
+void forward(const HashGridJob& job, const float* table, float* out) {
+  parallel_for(job.points, forward_grain, [&](int64_t begin, int64_t end, int) {
+    for (int l = 0; l < job.level_count; ++l)
+      forward_level<D, F>(job, job.levels[l], table, out + l * F * job.points, begin, end);
+  });
+}
+
+// With one feature two levels can share a line, and two threads may mark it at once; the store is a plain one.
+PF_INLINE void mark(uint8_t* line) { __atomic_store_n(line, 1, __ATOMIC_RELAXED); }
+
+// Points of the same cell that follow each other are summed in registers first: along a ray, coarse cells hold many.
+template <int D, int F>
+void scatter_level(const HashGridJob& job, const HashGridLevel& level, int64_t first_feature,
+                   const HashGridUpstream& upstream, float* values, uint8_t* touched, int64_t begin, int64_t end) {
+  float* entries = values + level.offset * F;
+  for (int64_t n = begin; n < end; n += W) {
+    const int count = end - n < W ? static_cast<int>(end - n) : W;
+    Corners<D> corners;
+    int32_t repeats[W];
+    find_repeats(find_corners<D>(job, level, n, count, 0.f, corners), repeats);
+    alignas(64) float rows[W][F];
+    load_upstream<F>(upstream, first_feature, n, count, rows);
+    for (int p = 0; p < count;) {
+      const int first = p;
+      entry<F> sum[1 << D];
+      entry<F> row = load_entry<F>(rows[p]);
+      for (int c = 0; c < 1 << D; ++c) sum[c] = corners.weight[c][p] * row;
+      while (++p < count && repeats[p]) {
+        row = load_entry<F>(rows[p]);
+        for (int c = 0; c < 1 << D; ++c) sum[c] += corners.weight[c][p] * row;
+      }
+      for (int c = 0; c < 1 << D; ++c) {
+        const int64_t place = static_cast<int64_t>(corners.index[c][first]) * F;
+        store_entry<F>(entries + place, load_entry<F>(entries + place) + sum[c]);
+        if (touched != nullptr) mark(touched + (level.offset * F + place) / 16);
+      }
+    }
+  }
+}
+
+// Shares out the chunks of all levels: a level's chunks are done one after the other, in order, so that its sums do
+// not depend on who does them; the level with most left goes first, so that the threads end together.
+class Chunks {
+ public:
+  Chunks(int levels, int64_t per_level) : levels_(levels) {
+    for (int l = 0; l < levels; ++l) left_[l] = per_level;
+  }
+
+  // Gives back level `done` (or -1) and takes another; -1 when every level is finished or in other hands.
+  int next(int done, int64_t& left) {
+    while (__atomic_test_and_set(&locked_, __ATOMIC_ACQUIRE)) {
+    }
+    if (done >= 0) taken_[done] = false;
+    int best = -1;
+    for (int l = 0; l < levels_; ++l)
+      if (!taken_[l] && left_[l] > 0 && (best < 0 || left_[l] > left_[best])) best = l;
+    if (best >= 0) {
+      taken_[best] = true;
+      left = left_[best]--;
+    }
+    __atomic_clear(&locked_, __ATOMIC_RELEASE);
+    return best;
+  }
+
+ private:
+  int levels_;
+  bool locked_ = false;
+  bool taken_[hash_grid_max_levels] = {};
+  int64_t left_[hash_grid_max_levels];
+};
+
+// Independent of the number of threads, as which points share a block decides how sums are rounded.
+int64_t chunk_size(int64_t points) {
+  const int64_t eighth = (points / 8 + W - 1) / W * W;
+  return eighth < 1024 ? 1024 : eighth > 16384 ? 16384 : eighth;
+}
+
+template <int D, int F>
+void scatter(const HashGridJob& job, const HashGridUpstream& upstream, float* values, uint8_t* touched) {
+  if (job.points == 0) return;
+  const int64_t chunk = chunk_size(job.points), chunks = (job.points + chunk - 1) / chunk;
+  Chunks queue(job.level_count, chunks);
+  const int workers = thread_count() < job.level_count ? thread_count() : job.level_count;
+  parallel_for(chunks == 1 && job.points < 256 ? 1 : workers, 1, [&](int64_t, int64_t, int) {
+    int64_t left = 0;
+    for (int l = queue.next(-1, left); l >= 0; l = queue.next(l, left)) {
+      const int64_t begin = (chunks - left) * chunk;
+      const int64_t end = begin + chunk < job.points ? begin + chunk : job.points;
+      scatter_level<D, F>(job, job.levels[l], l * F, upstream, values, touched, begin, end);
+    }
+  });
+}
+
+void any_forward(const HashGridJob& job, const float* table, float* out) {
+#define POLYFIELD_RUN(D, F) forward<D, F>(job, table, out)
+  POLYFIELD_HASH_GRID_CASES(POLYFIELD_RUN, job)
+#undef POLYFIELD_RUN
+}
+
+void any_scatter(const HashGridJob& job, HashGridUpstream upstream, float* values, uint8_t* touched) {
+#define POLYFIELD_RUN(D, F) scatter<D, F>(job, upstream, values, touched)
+  POLYFIELD_HASH_GRID_CASES(POLYFIELD_RUN, job)
+#undef POLYFIELD_RUN
+}
+
+}  // namespace
+
+const HashGridKernels hash_grid = {any_forward, any_scatter};
+
+}  // namespace POLYFIELD_ISA
+}  // namespace polyfield

@@ -1,0 +1,99 @@
+"""Multiresolution hash grid encoder (Mueller et al. 2022)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from polyfield import native
+from polyfield.fields.ops.hash_grid import GridGeometry, hash_grid
+from polyfield.fields.ops.sparse_gradient import SparseGradient
+from polyfield.fields.registry import ParameterGroup
+
+__all__ = ["Config", "HashGrid", "HashGridConfig", "build"]
+
+_INITIAL = 1e-4  # U(-1e-4, 1e-4): nearly nothing, so that the network starts from its own guess
+
+
+@dataclass(frozen=True)
+class HashGridConfig:
+    """Config of a hash grid: see `GridGeometry` for what the values mean and may be; `grid` is its `kind`.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    levels: int = 16
+    features: int = 2
+    log2_table: int = 19
+    base: int = 16
+    finest: float = 2048.0
+    growth: float | None = None
+    grid: str = "hash"
+    interpolation: str = "linear"
+    layout: str = "tcnn"
+
+    def __post_init__(self) -> None:
+        self.geometry(3)
+
+    def geometry(self, dim: int) -> GridGeometry:
+        """Lay the grid out over [0, 1]^dim."""
+        values = dict(vars(self))
+        return GridGeometry(dim=dim, kind=values.pop("grid"), **values)
+
+
+Config = HashGridConfig
+
+
+class HashGrid(nn.Module):
+    """Coordinates [N, D] in [0, 1] to features [N, L F], float32.
+
+    Attributes:
+        geometry: Levels, table sizes, indices.
+        out_dim: L F.
+        table: [E, F], the weights; initially uniform in +-1e-4.
+        gradient: Where backward passes accumulate the table's gradient; `table.grad` stays None.
+        max_level: Levels in use; lower it for coarse-to-fine training. Features of the others are 0.
+
+    Example:
+        >>> grid = HashGrid(GridGeometry(levels=4, log2_table=14), Generator().manual_seed(0))
+        >>> grid(torch.rand(7, 3)).shape
+        torch.Size([7, 8])
+    """
+
+    def __init__(self, geometry: GridGeometry, generator: Generator):
+        super().__init__()
+        self.geometry = geometry
+        self.out_dim = geometry.out_dim
+        self.max_level: int | None = None
+        table = torch.empty(geometry.entries, geometry.features)
+        _prefer_huge_pages(table)
+        self.table = nn.Parameter(table.uniform_(-_INITIAL, _INITIAL, generator=generator))
+        self.gradient = SparseGradient(self.table)
+        _prefer_huge_pages(self.gradient.values)
+
+    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N LF"]:
+        """Encode points: see `polyfield.fields.ops.hash_grid.hash_grid`."""
+        return hash_grid(
+            x, self.table, self.geometry, max_level=self.max_level, gradient=self.gradient
+        )
+
+    def groups(self) -> list[ParameterGroup]:
+        """List what is trained: the table."""
+        return [ParameterGroup("table", [self.table], gradient=self.gradient)]
+
+    def parameter_count(self) -> tuple[int, int]:
+        """Count numbers that are trained and numbers that are stored."""
+        return self.table.numel(), self.table.numel()
+
+
+def _prefer_huge_pages(tensor: Tensor) -> None:
+    """Have a fresh tensor lie in large pages, where that can be: random reads are then up to a quarter faster."""
+    if native.usable(tensor):
+        native.core().advise_huge_pages(tensor.data_ptr(), tensor.numel() * tensor.element_size())
+
+
+def build(config: HashGridConfig, dim: int, generator: Generator) -> HashGrid:
+    """Make the encoder for points [N, dim]."""
+    return HashGrid(config.geometry(dim), generator)

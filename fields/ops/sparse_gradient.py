@@ -1,0 +1,62 @@
+"""The gradient of a large table of which a step touches little.
+
+A dense gradient of a 12-million-entry table costs a pass to clear, one to fill and one to read, every step. Here one
+buffer lives as long as its parameter: backward passes add to it and mark the 64-byte lines they touched; the
+optimiser reads the marked lines, and clears lines and marks as it goes.
+"""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from polyfield.errors import ShapeError
+
+__all__ = ["LINE", "SparseGradient"]
+
+LINE = 16
+"""Floats in a line of 64 bytes: what one mark stands for."""
+
+
+class SparseGradient:
+    """Sum of gradients of a table [E, F], with a mark for each 64-byte line that was added to.
+
+    Attributes:
+        values: [E, F] float32. All zero between steps; zero wherever `touched` is.
+        touched: [ceil(E F / 16)] uint8, 1 where a line (16 floats of `values`, flat) may be non-zero.
+
+    Example:
+        >>> gradient = SparseGradient(torch.zeros(16, 2))
+        >>> gradient.add(torch.eye(16, 2))
+        >>> gradient.touched.tolist()
+        [1, 0]
+    """
+
+    values: Float[Tensor, "E F"]
+    touched: UInt8[Tensor, " lines"]
+
+    def __init__(self, table: Float[Tensor, "E F"]):
+        self.values = torch.zeros(table.shape, device=table.device)
+        lines = -(-table.numel() // LINE)
+        self.touched = torch.zeros(lines, dtype=torch.uint8, device=table.device)
+
+    def add(self, gradient: Float[Tensor, "E F"]) -> None:
+        """Add a dense gradient and mark the lines in which it is not zero.
+
+        Raises:
+            ShapeError: `gradient` has another shape than the table.
+        """
+        if gradient.shape != self.values.shape:
+            raise ShapeError(
+                f"SparseGradient.add: the gradient must have the table's shape, "
+                f"{tuple(self.values.shape)}, but is {tuple(gradient.shape)}."
+            )
+        with torch.no_grad():
+            self.values += gradient
+            flat = gradient.reshape(-1) != 0
+            padded = torch.nn.functional.pad(flat, (0, self.touched.numel() * LINE - flat.numel()))
+            self.touched |= padded.reshape(-1, LINE).any(1).to(torch.uint8)
+
+    def clear(self) -> None:
+        """Set everything back to zero."""
+        self.values.zero_()
+        self.touched.zero_()
