@@ -37,6 +37,22 @@ PF_INLINE void transpose(vf* v) {
     for (int i = 0; i < W; ++i) v[i] = from[i];
 }
 
+// The first n lanes of a row; with a mask where a memcpy of changing length would be a call.
+PF_INLINE vf load_lanes(const float* p, int n) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#else
+  return load_part(p, n);
+#endif
+}
+PF_INLINE void store_lanes(float* p, vf v, int n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+#else
+  store_part(p, v, n);
+#endif
+}
+
 // columns[f] holds feature f of W points; writes the first n points as rows of `width` floats.
 PF_INLINE void store_rows(const vf* columns, int width, float* rows, int n) {
   for (int f = 0; f < width; f += W) {
@@ -47,7 +63,7 @@ PF_INLINE void store_rows(const vf* columns, int width, float* rows, int n) {
     if (part == W && n == W) {
       for (int i = 0; i < W; ++i) store(rows + static_cast<int64_t>(i) * width + f, block[i]);
     } else {
-      for (int i = 0; i < n; ++i) store_part(rows + static_cast<int64_t>(i) * width + f, block[i], part);
+      for (int i = 0; i < n; ++i) store_lanes(rows + static_cast<int64_t>(i) * width + f, block[i], part);
     }
   }
 }
@@ -59,7 +75,7 @@ PF_INLINE void load_rows(vf* columns, int width, const float* rows, int n) {
     vf block[W];
     for (int i = 0; i < W; ++i) {
       const float* row = rows + static_cast<int64_t>(i) * width + f;
-      block[i] = i >= n ? vf{} : part == W ? load(row) : load_part(row, part);
+      block[i] = i >= n ? vf{} : part == W ? load(row) : load_lanes(row, part);
     }
     transpose(block);
     for (int i = 0; i < part; ++i) columns[f + i] = block[i];
