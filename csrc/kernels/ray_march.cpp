@@ -1,0 +1,152 @@
+#include "kernels/ray_march.h"
+
+#include "simd.h"
+
+namespace polyfield {
+namespace POLYFIELD_ISA {
+namespace {
+
+// Indices into a lattice stay exact in float32 together with the jitter's upper bits.
+constexpr int32_t lattice_end = 1 << 22;
+
+int64_t march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, int64_t max_samples, int64_t begin,
+              int64_t end, RaySpan* spans, int32_t* run_counts, int64_t* samples, MarchRun* runs, int64_t capacity,
+              int64_t* used) {
+  for (int64_t r = begin; r < end; ++r) {
+    const float *o = rays.origins + 3 * r, *d = rays.directions + 3 * r;
+    const RaySpan span = span_of(grid, o, d, rays.near[r], rays.far[r]);
+    spans[r] = span;
+    run_counts[r] = 0;
+    samples[r] = 0;
+    if (!(span.enter < span.leave)) continue;
+    const float first = step.cone > 0.f ? steps_until(step, span.enter) : 0.f;
+    const float jitter = rays.jitter != nullptr ? rays.jitter[r] : 0.5f;
+    const float in_sight =
+        (step.cone > 0.f ? steps_until(step, span.leave) - first : (span.leave - span.enter) / step.step) + 2.f;
+    const int32_t steps = in_sight < (float)lattice_end ? (int32_t)in_sight : lattice_end;
+    const int64_t most_runs = max_samples < steps / 2 + 1 ? max_samples : steps / 2 + 1;
+    if (capacity - *used < most_runs) return r;
+
+    float pace[3], slowness[3];
+    for (int a = 0; a < 3; ++a) {
+      pace[a] = d[a] * grid.inverse_half[a];
+      slowness[a] = pace[a] == 0.f ? 1e30f : 1.f / pace[a];
+    }
+    MarchRun* run = runs + *used;
+    MarchRun open = {0, 0};
+    int64_t count = 0;
+    for (int32_t k = 0; k < lattice_end && count < max_samples;) {
+      const float t = time_at(step, span.enter, first, (float)k + jitter);
+      if (!(t < span.leave)) break;
+      const float p[3] = {o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]};
+      const MarchCell cell = cell_at(grid, p);
+      const int32_t distance = grid.distance[flat_index(grid, cell)];
+      if (distance == 0) {
+        if (open.count == 0) open.first = k;
+        ++open.count;
+        ++count;
+        ++k;
+        continue;
+      }
+      if (open.count > 0) {
+        *run++ = open;
+        open.count = 0;
+      }
+      const float leaves = leaves_empty(grid, cell, pace, slowness, distance, t);
+      const float ahead =
+          step.cone > 0.f ? steps_until(step, leaves) - first - jitter : (leaves - span.enter) / step.step - jitter;
+      // Land a little early: rounding must never carry the marcher past a sample.
+      const float target = ahead - 0.0625f - ahead * 0x1p-20f;
+      const int32_t jump = target < (float)lattice_end ? (int32_t)(target + 1.f) : lattice_end;
+      k = jump > k + 1 ? jump : k + 1;
+    }
+    if (open.count > 0) *run++ = open;
+    run_counts[r] = (int32_t)(run - (runs + *used));
+    *used = run - runs;
+    samples[r] = count;
+  }
+  return end;
+}
+
+void fill(const MarchRays& rays, const MarchStep& step, int64_t begin, int64_t end, const RaySpan* spans,
+          const int32_t* run_counts, const int64_t* offsets, const MarchRun* runs, const MarchSamples& out) {
+  for (int64_t r = begin; r < end; ++r) {
+    const float *o = rays.origins + 3 * r, *d = rays.directions + 3 * r;
+    const float o0 = o[0], o1 = o[1], o2 = o[2], d0 = d[0], d1 = d[1], d2 = d[2];
+    const RaySpan span = spans[r];
+    const float jitter = rays.jitter != nullptr ? rays.jitter[r] : 0.5f;
+    const float first = step.cone > 0.f ? steps_until(step, span.enter) : 0.f;
+    int64_t n = offsets[r];
+    const int64_t stop = offsets[r + 1];
+    for (int32_t i = 0; i < run_counts[r]; ++i, ++runs) {
+      const int64_t count = runs->count < stop - n ? runs->count : stop - n;
+      const int32_t from = runs->first;
+      for (int64_t s = 0; s < count; ++s) {
+        const float k = (float)(from + (int32_t)s);
+        const float t = time_at(step, span.enter, first, k + jitter);
+        const float before = time_at(step, span.enter, first, k + (jitter - 0.5f));
+        const float after = time_at(step, span.enter, first, (k + 1.f) + (jitter - 0.5f));
+        out.positions[3 * (n + s)] = o0 + t * d0;
+        out.positions[3 * (n + s) + 1] = o1 + t * d1;
+        out.positions[3 * (n + s) + 2] = o2 + t * d2;
+        out.t0[n + s] = before > span.enter ? before : span.enter;
+        out.t1[n + s] = after < span.leave ? after : span.leave;
+        out.ray_ids[n + s] = (int32_t)r;
+      }
+      n += count;
+    }
+  }
+}
+
+void cells(const MarchGrid& grid, const float* points, int64_t begin, int64_t end, int64_t* cells) {
+  for (int64_t n = begin; n < end; ++n) cells[n] = flat_index(grid, cell_at(grid, points + 3 * n));
+}
+
+// Chebyshev distance by two sweeps: a cell is one further than its nearest neighbour, of 13 before it, then of 13
+// after it. Beyond the grid nothing counts: jumps end at the level's box anyway.
+void distances(const uint8_t* obstacles, int64_t resolution, uint8_t* distance) {
+  const int64_t n = resolution;
+  constexpr uint8_t far = 254;  // one more still fits a byte
+  for (int64_t i = 0; i < n * n * n; ++i) distance[i] = obstacles[i] ? 0 : far;
+  for (int sweep = 0; sweep < 2; ++sweep) {
+    const int64_t back = sweep == 0 ? -1 : 1;
+    for (int64_t xi = 0; xi < n; ++xi) {
+      const int64_t x = sweep == 0 ? xi : n - 1 - xi;
+      for (int64_t yi = 0; yi < n; ++yi) {
+        const int64_t y = sweep == 0 ? yi : n - 1 - yi;
+        uint8_t* here = distance + (x * n + y) * n;
+        // Rows wholly in front of this one, then along the row itself.
+        for (int other = 0; other < 4; ++other) {
+          const int64_t ox = other < 3 ? x + back : x, oy = other < 3 ? y + other - 1 : y + back;
+          if (ox < 0 || ox >= n || oy < 0 || oy >= n) continue;
+          const uint8_t* row = distance + (ox * n + oy) * n;
+          for (int64_t shift = -1; shift <= 1; ++shift) {
+            const int64_t low = shift < 0 ? 1 : 0, high = shift > 0 ? n - 1 : n;
+            for (int64_t z = low; z < high; ++z) {
+              const uint8_t reach = (uint8_t)(row[z + shift] + 1);
+              here[z] = here[z] < reach ? here[z] : reach;
+            }
+          }
+        }
+        if (sweep == 0) {
+          for (int64_t z = 1; z < n; ++z) {
+            const uint8_t reach = (uint8_t)(here[z - 1] + 1);
+            here[z] = here[z] < reach ? here[z] : reach;
+          }
+        } else {
+          for (int64_t z = n - 2; z >= 0; --z) {
+            const uint8_t reach = (uint8_t)(here[z + 1] + 1);
+            here[z] = here[z] < reach ? here[z] : reach;
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+extern const RayMarchKernels ray_march = {march, fill, cells, distances};
+
+}  // namespace POLYFIELD_ISA
+}  // namespace polyfield

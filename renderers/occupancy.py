@@ -1,0 +1,254 @@
+"""Occupancy grid: which cells of space may hold something, so that rays skip the rest.
+
+Level k covers the region of interest scaled by 2^k about its centre, by resolution^3 cells; a point belongs to the
+finest level that holds it. Cells are stored x first: values[level].view(n, n, n)[x, y, z].
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from polyfield import native
+from polyfield.errors import ConfigError, InputError, ShapeError
+
+__all__ = ["OccupancyGrid"]
+
+CARVED = -1.0  # the value of a cell known to be empty for good
+UNSEEN = float("inf")  # the value of a cell not looked at yet: counts as occupied
+
+_STRIDE = 2654435761  # a prime near 2^32 / golden ratio: multiples of it wander evenly over any number of cells
+
+
+class OccupancyGrid(torch.nn.Module):
+    """Cells with the largest optical depth seen in each of them lately.
+
+    Values are density times a step's length, so dimensionless: `UNSEEN` before the first look, `CARVED` for cells that
+    are known to be empty. A cell is occupied when its value exceeds the smaller of `min_threshold` and the mean over
+    seen cells. Never empty: when no cell is occupied, all that are not carved away count as occupied.
+
+    Attributes:
+        box: Low and high corner of the region of interest, [2, 3], world units. Need not be a cube.
+        values: float32 [levels, resolution^3].
+        threshold: float32 scalar, above which a cell is occupied.
+        distance: uint8 [levels, resolution^3], derived: 0 occupied, else all cells nearer than this (in steps to any
+            of the 26 neighbours) are empty.
+    """
+
+    box: Tensor
+    values: Tensor
+    threshold: Tensor
+    distance: Tensor
+    cursor: Tensor
+
+    def __init__(
+        self,
+        low: Sequence[float],
+        high: Sequence[float],
+        *,
+        levels: int = 1,
+        resolution: int = 128,
+        decay: float = 0.95,
+        min_threshold: float = 0.01,
+    ) -> None:
+        """Make a grid of unseen cells.
+
+        Args:
+            low, high: Corners of the region of interest, world units.
+            levels: Cascades, 1 to 8.
+            resolution: Cells along each side, a power of two from 4 to 256.
+            decay: Factor on a cell's value at each look.
+            min_threshold: Optical depth of a step above which a cell is occupied for certain.
+
+        Raises:
+            ConfigError: A number is out of its range.
+            InputError: The box is empty or not finite.
+        """
+        super().__init__()
+        if not 1 <= levels <= 8:
+            raise ConfigError(f"OccupancyGrid: levels must lie in 1 to 8, but is {levels}.")
+        if not 4 <= resolution <= 256 or resolution & (resolution - 1):
+            raise ConfigError(
+                f"OccupancyGrid: resolution must be a power of two from 4 to 256, but is {resolution}."
+            )
+        if not 0.0 < decay <= 1.0 or not min_threshold > 0.0:
+            raise ConfigError(
+                f"OccupancyGrid: decay must lie in (0, 1] and min_threshold above 0, but are {decay} and "
+                f"{min_threshold}."
+            )
+        box = torch.tensor([list(map(float, low)), list(map(float, high))])
+        if box.shape != (2, 3) or not box.isfinite().all() or not (box[1] > box[0]).all():
+            raise InputError(
+                f"OccupancyGrid: the box needs low < high in three finite numbers, but is {box.tolist()}."
+            )
+        self.levels, self.resolution = levels, resolution
+        self.decay, self.min_threshold = decay, min_threshold
+        self.register_buffer("box", box)
+        self.register_buffer("values", torch.full((levels, resolution**3), UNSEEN))
+        self.register_buffer("threshold", torch.tensor(min_threshold))
+        self.register_buffer("cursor", torch.tensor(0))
+        self.register_buffer(
+            "distance", torch.zeros(levels, resolution**3, dtype=torch.uint8), persistent=False
+        )
+        self._alive: Tensor | None = None  # ids of cells not carved away; None: all
+        self._occupied: Tensor | None = None  # ids of occupied cells, when asked for
+        self.register_load_state_dict_post_hook(_after_loading)
+
+    @property
+    def center(self) -> Float[Tensor, "3"]:
+        """Middle of the box."""
+        return 0.5 * (self.box[0] + self.box[1])
+
+    @property
+    def half(self) -> Float[Tensor, "3"]:
+        """Half the box's sides."""
+        return 0.5 * (self.box[1] - self.box[0])
+
+    def cells_of(self, points: Float[Tensor, "N 3"]) -> Int[Tensor, "N"]:
+        """Number of the cell that holds each point, counted through all levels (level * resolution^3 + cell).
+
+        Points outside the outermost box count to its outermost cells.
+        """
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise ShapeError(f"OccupancyGrid: points must be [N, 3], but are {list(points.shape)}.")
+        q = (points - self.center) * (1.0 / self.half)
+        size = q.abs().amax(1)
+        bounds = 2.0 ** torch.arange(self.levels - 1, dtype=q.dtype, device=q.device)
+        level = torch.searchsorted(bounds, size.contiguous())
+        scale = 0.5 * self.resolution * 0.5 ** level.to(q.dtype)
+        place = (q * scale[:, None] + 0.5 * self.resolution).clamp(0, self.resolution - 1).long()
+        n = self.resolution
+        return ((level * n + place[:, 0]) * n + place[:, 1]) * n + place[:, 2]
+
+    def occupied(self, points: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+        """Whether each point lies in an occupied cell."""
+        return self.distance.view(-1)[self.cells_of(points)] == 0
+
+    def occupied_cells(self) -> Int[Tensor, "M"]:
+        """Numbers of the occupied cells, rising."""
+        if self._occupied is None:
+            flat = self.distance.view(-1)
+            if native.usable(flat):
+                core = native.core()
+                count = core.occupancy_cells(flat.data_ptr(), flat.numel(), 0)
+                self._occupied = torch.empty(count, dtype=torch.int64)
+                core.occupancy_cells(flat.data_ptr(), flat.numel(), self._occupied.data_ptr())
+            else:
+                self._occupied = (flat == 0).nonzero()[:, 0]
+        return self._occupied
+
+    def points_in(
+        self, cells: Int[Tensor, "N"], places: Float[Tensor, "N 3"] | float = 0.5
+    ) -> Float[Tensor, "N 3"]:
+        """Points of cells in world units.
+
+        Args:
+            cells: Numbers as from `cells_of`.
+            places: Where in the cell, in [0, 1); one half is the middle.
+        """
+        n = self.resolution
+        level = cells // n**3
+        index = torch.stack([cells // (n * n) % n, cells // n % n, cells % n], 1)
+        q = (index + places) * (2.0 / n) - 1.0
+        return self.center + q * torch.ldexp(self.half.expand(len(cells), 3), level[:, None])
+
+    def update(
+        self,
+        density: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]],
+        step_length: float,
+        generator: torch.Generator | None = None,
+        *,
+        warm: bool = False,
+        cells: int = 131072,
+    ) -> None:
+        """Look at some cells again, at a random point of each, and decide anew which are occupied.
+
+        Args:
+            density: Density at world points, 1 / world length.
+            step_length: What turns density into a value: the length of a step, world units.
+            generator: Source of the randomness.
+            warm: Go through all cells in turn; else half are drawn from all, half from the occupied ones.
+            cells: How many to look at.
+        """
+        ids = self._draw(cells, generator, warm)
+        places = torch.rand((len(ids), 3), generator=generator, device=ids.device)
+        with torch.no_grad():
+            seen = density(self.points_in(ids, places)).detach().float() * step_length
+        flat = self.values.view(-1)
+        old = flat[ids]
+        # Twice the same cell: the same decayed value is written twice, then the larger of both looks counts.
+        flat[ids] = torch.where(old.isinf(), torch.zeros_like(old), old * self.decay)
+        flat.scatter_reduce_(0, ids, seen.nan_to_num(0.0, UNSEEN, 0.0).clamp(0.0, 3e38), "amax")
+        if native.usable(flat):
+            mean = native.core().occupancy_mean(flat.data_ptr(), flat.numel())
+        else:
+            counted = flat[(flat >= 0) & flat.isfinite()]
+            mean = float(counted.double().mean()) if len(counted) else 0.0
+        self.threshold.fill_(min(self.min_threshold, mean))
+        self.refresh()
+
+    def set_from_hull(self, kept: Bool[Tensor, "..."]) -> None:
+        """Carve cells away for good.
+
+        Args:
+            kept: True for cells that may hold something; levels * resolution^3 of them in this grid's order (from
+                `polyfield.renderers.carve`, say).
+        """
+        if kept.numel() != self.values.numel():
+            raise ShapeError(
+                f"OccupancyGrid: the hull must have {self.levels} x {self.resolution}^3 cells, but has "
+                f"{list(kept.shape)}."
+            )
+        kept = kept.reshape(self.values.shape).to(torch.bool)
+        self.values.copy_(torch.where(kept, UNSEEN, CARVED))
+        self.refresh()
+        self._find_alive()
+
+    def refresh(self) -> None:
+        """Derive `distance` from `values` and `threshold`; needed after writing to them."""
+        self._occupied = None
+        if native.usable(self.values):
+            native.core().occupancy_distances(
+                self.values.data_ptr(),
+                float(self.threshold),
+                self.levels,
+                self.resolution,
+                self.distance.data_ptr(),
+            )
+            return
+        occupied = self.values > self.threshold
+        if not occupied.any():
+            occupied = self.values >= 0
+        if not occupied.any():
+            occupied = torch.ones_like(occupied)
+        # Without a marcher that jumps, 1 (nothing known about the neighbours) is enough.
+        self.distance.copy_((~occupied).to(torch.uint8))
+
+    def _draw(self, cells: int, generator: torch.Generator | None, warm: bool) -> Tensor:
+        alive = self._alive
+        total = self.values.numel() if alive is None else len(alive)
+        device = self.values.device
+        if warm:
+            cells = min(cells, total)
+            turn = torch.arange(cells, device=device) + int(self.cursor)
+            picks = turn * _STRIDE % total
+            self.cursor.fill_((int(self.cursor) + cells) % total)
+            return picks if alive is None else alive[picks]
+        picks = torch.randint(total, (cells // 2,), generator=generator, device=device)
+        occupied = self.occupied_cells()
+        again = torch.randint(
+            len(occupied), (cells - cells // 2,), generator=generator, device=device
+        )
+        return torch.cat([picks if alive is None else alive[picks], occupied[again]])
+
+    def _find_alive(self) -> None:
+        alive = self.values.view(-1) >= 0
+        self._alive = None if alive.all() or not alive.any() else alive.nonzero()[:, 0]
+
+
+def _after_loading(module: torch.nn.Module, _keys: Any) -> None:
+    grid: OccupancyGrid = module  # type: ignore[assignment]
+    grid.refresh()
+    grid._find_alive()
