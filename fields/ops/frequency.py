@@ -59,7 +59,8 @@ def frequency_reference(
     """Compute `frequency` in plain torch, in the precision of the input."""
     parts = [x] if include_input else []
     for k in range(octaves):
-        angle = math.pi * torch.remainder(2.0**k * x + 1, 2) - math.pi if k else math.pi * x
+        half_turns = 2.0**k * x
+        angle = math.pi * (half_turns - 2 * torch.round(half_turns / 2))  # exact up to the pi
         parts += [torch.sin(angle), torch.cos(angle)]
     return torch.cat(parts, -1)
 
