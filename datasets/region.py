@@ -16,6 +16,12 @@ from polyfield.datasets.posed import Posed
 __all__ = ["Region", "choose_region", "focus", "forward_facing"]
 
 _SYNTHETIC_HALF = 1.5  # NeRF-Synthetic objects lie in [-1.5, 1.5]^3
+_MOST = 0.85  # share of the points that the region holds; the others are mostly background
+_LEAST_SEEN, _MOST_SEEN = 0.5, 2.0  # the region's width over what a camera sees at its distance
+_BEFORE, _BEHIND = (
+    0.75,
+    2.0,
+)  # room before the nearest point and behind the farthest: smooth surfaces have no points
 _ALIKE = 0.9  # mean of unit view directions, as a length: all within about 25 degrees of each other
 
 
@@ -51,7 +57,7 @@ def choose_region(posed: Posed, has_alpha: bool) -> Region:
     if posed.cube is not None:
         return _declared(posed, has_alpha, ahead)
     if posed.points is not None or posed.bounds is not None:
-        return _measured(posed, ahead)
+        return _measured(posed, has_alpha, ahead)
     return _looked_at(posed.cameras, has_alpha, ahead)
 
 
@@ -119,8 +125,52 @@ def _looked_at(cameras: Cameras, has_alpha: bool, ahead: bool) -> Region:
     return Region(box, _near(cameras, box), far, True, ahead, why)
 
 
-def _measured(posed: Posed, ahead: bool) -> Region:
-    raise NotImplementedError
+def _measured(posed: Posed, has_alpha: bool, ahead: bool) -> Region:
+    """Take what known points and depths say, about the point that the cameras look at."""
+    cameras, points = posed.cameras, posed.points
+    view = (cameras.size.double() / cameras.focal).amin(
+        1
+    ).median() / 2  # half the width seen at depth 1
+    if ahead:
+        center = _middle_ahead(posed)
+        half = view * ((center - cameras.positions) * cameras.forward).sum(1).median()
+        about = "around the middle of what the cameras have before them"
+    else:
+        center = focus(cameras)
+        half = view * (cameras.positions - center).norm(dim=1).median()
+        about = "around the point the cameras look at"
+    if points is not None:
+        # Most points, but no more than a few times what the cameras see there: the rest is background.
+        reach = (points - center).abs().amax(1).quantile(1.0 if has_alpha else _MOST)
+        half = reach.clamp(_LEAST_SEEN * half, _MOST_SEEN * half)
+        about = f"{about} that holds most of the {len(points)} points"
+    half = half.clamp(min=1e-6)
+    box = torch.stack([center - half, center + half])
+    facing = "Cameras face forward. " if ahead else ""
+    why = (
+        f"{facing}The region is the box {about}, {2 * float(half):.3g} wide about {_place(center)}."
+    )
+    if has_alpha:
+        return Region(box, _gap(cameras, box), _farthest(cameras, box), False, ahead, why)
+    near, far, source = _near(cameras, box), 100 * float(half), "guessed"
+    if posed.bounds is not None:
+        near = _BEFORE * float(posed.bounds[:, 0].min())
+        far = _BEHIND * float(posed.bounds[:, 1].quantile(0.9))
+        source = "from the depths of points"
+    why += f" Near {near:.3g} and far {far:.3g} are {source}; the background is part of the scene."
+    return Region(box, near, max(far, 2 * near), True, ahead, why)
+
+
+def _middle_ahead(posed: Posed) -> Float64[Tensor, " 3"]:
+    """Find the middle of what cameras see that all look the same way; their axes hardly meet anywhere."""
+    if posed.points is not None:
+        return posed.points.median(0).values
+    assert posed.bounds is not None
+    near, far = posed.bounds.median(0).values.tolist()
+    # Harmonic: as many pixels of parallax lie before it as behind it.
+    depth = 2 / (1 / near + 1 / far)
+    mean: Tensor = (posed.cameras.positions + depth * posed.cameras.forward).mean(0)
+    return mean
 
 
 def _gap(cameras: Cameras, box: Float64[Tensor, "2 3"]) -> float:

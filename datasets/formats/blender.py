@@ -19,6 +19,8 @@ from polyfield.files import write_json
 
 __all__ = ["detect", "read", "write"]
 
+MISSING = "there is no transforms_train.json"
+
 
 def detect(folder: Path) -> str | None:
     """Say why a folder is of this format, or None."""

@@ -22,6 +22,8 @@ from polyfield.files import write_json
 
 __all__ = ["detect", "read", "write"]
 
+MISSING = "there is no transforms.json"
+
 _NGP_SCALE = 0.33  # instant-ngp's default: data * 0.33 + 0.5 lies in its unit cube
 _FILE = "transforms.json"
 
