@@ -28,18 +28,18 @@ class Composite:
     """
 
     color: Float[Tensor, "R 3"]
-    depth: Float[Tensor, "R"]
-    opacity: Float[Tensor, "R"]
-    left: Float[Tensor, "R"]
-    weights: Float[Tensor, "N"]
+    depth: Float[Tensor, " R"]
+    opacity: Float[Tensor, " R"]
+    left: Float[Tensor, " R"]
+    weights: Float[Tensor, " N"]
 
 
 def composite(
-    sigma: Float[Tensor, "N"],
+    sigma: Float[Tensor, " N"],
     rgb: Float[Tensor, "N 3"],
-    t0: Float[Tensor, "N"],
-    t1: Float[Tensor, "N"],
-    ray_offsets: Int[Tensor, "R1"],
+    t0: Float[Tensor, " N"],
+    t1: Float[Tensor, " N"],
+    ray_offsets: Int[Tensor, " R1"],
     background: Float[Tensor, "R 3"],
 ) -> Composite:
     """Composite samples over a background.
@@ -87,11 +87,11 @@ def composite(
 
 
 def composite_reference(
-    sigma: Float[Tensor, "N"],
+    sigma: Float[Tensor, " N"],
     rgb: Float[Tensor, "N 3"],
-    t0: Float[Tensor, "N"],
-    t1: Float[Tensor, "N"],
-    ray_offsets: Int[Tensor, "R1"],
+    t0: Float[Tensor, " N"],
+    t1: Float[Tensor, " N"],
+    ray_offsets: Int[Tensor, " R1"],
     background: Float[Tensor, "R 3"],
 ) -> Composite:
     """Compute `composite` in plain torch: the oracle of every kernel. One padded row for each ray."""
@@ -117,12 +117,12 @@ def composite_reference(
 
 
 def visible(
-    sigma: Float[Tensor, "N"],
-    t0: Float[Tensor, "N"],
-    t1: Float[Tensor, "N"],
-    ray_offsets: Int[Tensor, "R1"],
+    sigma: Float[Tensor, " N"],
+    t0: Float[Tensor, " N"],
+    t1: Float[Tensor, " N"],
+    ray_offsets: Int[Tensor, " R1"],
     min_transmittance: float,
-) -> tuple[Int[Tensor, "M"], Int[Tensor, "R1"]]:
+) -> tuple[Int[Tensor, " M"], Int[Tensor, " R1"]]:
     """Find the samples that can be seen: those with at least `min_transmittance` left in front of them.
 
     Args:
@@ -156,12 +156,12 @@ def visible(
 
 
 def visible_reference(
-    sigma: Float[Tensor, "N"],
-    t0: Float[Tensor, "N"],
-    t1: Float[Tensor, "N"],
-    ray_offsets: Int[Tensor, "R1"],
+    sigma: Float[Tensor, " N"],
+    t0: Float[Tensor, " N"],
+    t1: Float[Tensor, " N"],
+    ray_offsets: Int[Tensor, " R1"],
     min_transmittance: float,
-) -> tuple[Int[Tensor, "M"], Int[Tensor, "R1"]]:
+) -> tuple[Int[Tensor, " M"], Int[Tensor, " R1"]]:
     """Compute `visible` in plain torch."""
     rows, columns, longest = _places(ray_offsets)
     tau = torch.where(t1 > t0, sigma.detach() * (t1 - t0), torch.zeros_like(sigma))
@@ -262,7 +262,6 @@ _library.impl("composite", _forward, "CPU")
 _library.impl("composite_backward", _backward, "CPU")
 
 
-@torch.library.register_fake("polyfield::composite", lib=_library)
 def _forward_fake(
     sigma: Tensor, rgb: Tensor, t0: Tensor, t1: Tensor, ray_offsets: Tensor, background: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -277,7 +276,6 @@ def _forward_fake(
     )
 
 
-@torch.library.register_fake("polyfield::composite_backward", lib=_library)
 def _backward_fake(
     sigma: Tensor,
     rgb: Tensor,
@@ -310,6 +308,8 @@ def _differentiate(
     return sigma, rgb, None, None, None, background
 
 
+torch.library.register_fake("polyfield::composite", _forward_fake, lib=_library)
+torch.library.register_fake("polyfield::composite_backward", _backward_fake, lib=_library)
 torch.library.register_autograd(
     "polyfield::composite", _differentiate, setup_context=_save, lib=_library
 )

@@ -56,11 +56,11 @@ class MarchSettings:
 def march(
     origins: Float[Tensor, "R 3"],
     directions: Float[Tensor, "R 3"],
-    near: Float[Tensor, "R"] | float,
-    far: Float[Tensor, "R"] | float,
+    near: Float[Tensor, " R"] | float,
+    far: Float[Tensor, " R"] | float,
     grid: OccupancyGrid,
     settings: MarchSettings,
-    jitter: Float[Tensor, "R"] | None = None,
+    jitter: Float[Tensor, " R"] | None = None,
 ) -> Samples:
     """Place samples along rays.
 
@@ -100,7 +100,7 @@ def march(
         marcher = _marchers.marcher = native.core().RayMarcher()
     marcher.configure(
         grid.center.tolist(),
-        (1.0 / grid.half).tolist(),
+        (1.0 / grid.half_size).tolist(),
         grid.levels,
         grid.resolution,
         grid.distance.data_ptr(),
@@ -128,11 +128,11 @@ def march(
 def march_reference(
     origins: Float[Tensor, "R 3"],
     directions: Float[Tensor, "R 3"],
-    near: Float[Tensor, "R"] | float,
-    far: Float[Tensor, "R"] | float,
+    near: Float[Tensor, " R"] | float,
+    far: Float[Tensor, " R"] | float,
     grid: OccupancyGrid,
     settings: MarchSettings,
-    jitter: Float[Tensor, "R"] | None = None,
+    jitter: Float[Tensor, " R"] | None = None,
 ) -> Samples:
     """Compute `march` in plain torch: every sample of the lattice, then those in occupied cells."""
     rays = _check(origins, directions, near, far, jitter)
@@ -176,7 +176,7 @@ class _Lattice:
 
     @staticmethod
     def of(grid: OccupancyGrid, settings: MarchSettings) -> "_Lattice":
-        diagonal = 2.0 * float(grid.half.norm()) * 2 ** (grid.levels - 1)
+        diagonal = 2.0 * float(grid.half_size.norm()) * 2 ** (grid.levels - 1)
         if diagonal / settings.step > _LATTICE:
             raise ConfigError(
                 f"march: a step of {settings.step:g} cuts the box's diagonal of {diagonal:g} into more than "
@@ -231,7 +231,7 @@ def _span(
     origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, grid: OccupancyGrid
 ) -> tuple[Tensor, Tensor]:
     """The part of [near, far] inside the outermost box; (0, 0) where there is none."""
-    inverse, outer = 1.0 / grid.half, 2.0 ** (grid.levels - 1)
+    inverse, outer = 1.0 / grid.half_size, 2.0 ** (grid.levels - 1)
     q, v = (origins - grid.center) * inverse, directions * inverse
     still = v == 0
     one = torch.where(still, 1.0, v)

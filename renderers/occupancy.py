@@ -4,8 +4,8 @@ Level k covers the region of interest scaled by 2^k about its centre, by resolut
 finest level that holds it. Cells are stored x first: values[level].view(n, n, n)[x, y, z].
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,13 +13,30 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ConfigError, InputError, ShapeError
+from polyfield.renderers.carve import carve
 
-__all__ = ["OccupancyGrid"]
+__all__ = ["OccupancyGrid", "Pinholes"]
 
 CARVED = -1.0  # the value of a cell known to be empty for good
 UNSEEN = float("inf")  # the value of a cell not looked at yet: counts as occupied
 
 _STRIDE = 2654435761  # a prime near 2^32 / golden ratio: multiples of it wander evenly over any number of cells
+
+
+class Pinholes(Protocol):
+    """What carving needs of cameras: `polyfield.datasets.cameras.Cameras` without distortion."""
+
+    @property
+    def world_from_camera(self) -> Float[Tensor, "C 3 4"]:
+        """Poses, OpenCV axes."""
+
+    @property
+    def focal(self) -> Float[Tensor, "C 2"]:
+        """In pixels."""
+
+    @property
+    def center(self) -> Float[Tensor, "C 2"]:
+        """In pixels; the first pixel's centre is at (0.5, 0.5)."""
 
 
 class OccupancyGrid(torch.nn.Module):
@@ -94,7 +111,7 @@ class OccupancyGrid(torch.nn.Module):
         )
         self._alive: Tensor | None = None  # ids of cells not carved away; None: all
         self._occupied: Tensor | None = None  # ids of occupied cells, when asked for
-        self.register_load_state_dict_post_hook(_after_loading)
+        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
 
     @property
     def center(self) -> Float[Tensor, "3"]:
@@ -102,18 +119,18 @@ class OccupancyGrid(torch.nn.Module):
         return 0.5 * (self.box[0] + self.box[1])
 
     @property
-    def half(self) -> Float[Tensor, "3"]:
+    def half_size(self) -> Float[Tensor, "3"]:
         """Half the box's sides."""
         return 0.5 * (self.box[1] - self.box[0])
 
-    def cells_of(self, points: Float[Tensor, "N 3"]) -> Int[Tensor, "N"]:
+    def cells_of(self, points: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
         """Number of the cell that holds each point, counted through all levels (level * resolution^3 + cell).
 
         Points outside the outermost box count to its outermost cells.
         """
         if points.ndim != 2 or points.shape[1] != 3:
             raise ShapeError(f"OccupancyGrid: points must be [N, 3], but are {list(points.shape)}.")
-        q = (points - self.center) * (1.0 / self.half)
+        q = (points - self.center) * (1.0 / self.half_size)
         size = q.abs().amax(1)
         bounds = 2.0 ** torch.arange(self.levels - 1, dtype=q.dtype, device=q.device)
         level = torch.searchsorted(bounds, size.contiguous())
@@ -122,11 +139,11 @@ class OccupancyGrid(torch.nn.Module):
         n = self.resolution
         return ((level * n + place[:, 0]) * n + place[:, 1]) * n + place[:, 2]
 
-    def occupied(self, points: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+    def occupied(self, points: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Whether each point lies in an occupied cell."""
         return self.distance.view(-1)[self.cells_of(points)] == 0
 
-    def occupied_cells(self) -> Int[Tensor, "M"]:
+    def occupied_cells(self) -> Int[Tensor, " M"]:
         """Numbers of the occupied cells, rising."""
         if self._occupied is None:
             flat = self.distance.view(-1)
@@ -140,7 +157,7 @@ class OccupancyGrid(torch.nn.Module):
         return self._occupied
 
     def points_in(
-        self, cells: Int[Tensor, "N"], places: Float[Tensor, "N 3"] | float = 0.5
+        self, cells: Int[Tensor, " N"], places: Float[Tensor, "N 3"] | float = 0.5
     ) -> Float[Tensor, "N 3"]:
         """Points of cells in world units.
 
@@ -152,14 +169,13 @@ class OccupancyGrid(torch.nn.Module):
         level = cells // n**3
         index = torch.stack([cells // (n * n) % n, cells // n % n, cells % n], 1)
         q = (index + places) * (2.0 / n) - 1.0
-        return self.center + q * torch.ldexp(self.half.expand(len(cells), 3), level[:, None])
+        return self.center + q * torch.ldexp(self.half_size.expand(len(cells), 3), level[:, None])
 
     def update(
         self,
-        density: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]],
+        density: Callable[[Float[Tensor, "N 3"]], Float[Tensor, " N"]],
         step_length: float,
         generator: torch.Generator | None = None,
-        *,
         warm: bool = False,
         cells: int = 131072,
     ) -> None:
@@ -189,6 +205,26 @@ class OccupancyGrid(torch.nn.Module):
         self.threshold.fill_(min(self.min_threshold, mean))
         self.refresh()
 
+    def carve(self, cameras: Pinholes, alphas: Iterable[Float[Tensor, "H W"]]) -> None:
+        """Carve away for good what the silhouettes of an object show to be empty.
+
+        Args:
+            cameras: Pinhole cameras; see `polyfield.renderers.carve`.
+            alphas: The alpha image of each, in order.
+        """
+        scales = 2.0 ** torch.arange(self.levels, dtype=torch.float32)[:, None]
+        self.set_from_hull(
+            carve(
+                self.center - scales * self.half_size,
+                self.center + scales * self.half_size,
+                self.resolution,
+                cameras.world_from_camera,
+                cameras.focal,
+                cameras.center,
+                alphas,
+            )
+        )
+
     def set_from_hull(self, kept: Bool[Tensor, "..."]) -> None:
         """Carve cells away for good.
 
@@ -205,6 +241,24 @@ class OccupancyGrid(torch.nn.Module):
         self.values.copy_(torch.where(kept, UNSEEN, CARVED))
         self.refresh()
         self._find_alive()
+
+    def state(self) -> dict[str, Tensor]:
+        """Plain tensors from which `load_state` restores the grid, box included; not copied."""
+        return self.state_dict()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave.
+
+        Raises:
+            InputError: The state is of a grid with other levels or another resolution.
+        """
+        wanted = {name: list(tensor.shape) for name, tensor in self.state_dict().items()}
+        came = {name: list(tensor.shape) for name, tensor in state.items()}
+        if wanted != came:
+            raise InputError(
+                f"OccupancyGrid: the state must have the tensors {wanted}, but has {came}."
+            )
+        self.load_state_dict(dict(state))
 
     def refresh(self) -> None:
         """Derive `distance` from `values` and `threshold`; needed after writing to them."""

@@ -15,8 +15,8 @@ __all__ = ["select_important", "select_important_reference"]
 
 
 def select_important(
-    importance: Float[Tensor, "N"], target: float, offset: float, floor: float = 0.02
-) -> tuple[Int[Tensor, "M"], Float[Tensor, "M"]]:
+    importance: Float[Tensor, " N"], target: float, offset: float, floor: float = 0.02
+) -> tuple[Int[Tensor, " M"], Float[Tensor, " M"]]:
     """Draw about `target` of N items, the important ones rather, with weights that keep sums unbiased.
 
     Item i is kept with probability p = min(1, max(floor, c |importance|)), 0 where the importance is 0; c is chosen
@@ -60,8 +60,8 @@ def select_important(
 
 
 def select_important_reference(
-    importance: Float[Tensor, "N"], target: float, offset: float, floor: float = 0.02
-) -> tuple[Int[Tensor, "M"], Float[Tensor, "M"]]:
+    importance: Float[Tensor, " N"], target: float, offset: float, floor: float = 0.02
+) -> tuple[Int[Tensor, " M"], Float[Tensor, " M"]]:
     """Compute `select_important` in plain torch, with c by bisection."""
     _check(importance, target, offset, floor)
     size = importance.detach().double().abs()

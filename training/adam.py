@@ -137,7 +137,7 @@ class Adam:
         self,
         old: Tensor,
         new: Tensor,
-        row_map: Int[Tensor, "E"] | None,
+        row_map: Int[Tensor, " E"] | None,
         gradient: TouchedGradient | None = None,
     ) -> None:
         """Go on with another tensor in a parameter's place.
