@@ -18,7 +18,7 @@ from polyfield.errors import DataError
 __all__ = ["FORMATS", "Header", "read_header", "read_mask", "read_pixels"]
 
 # Only formats that are plain pictures: some of Pillow's other readers start external programs.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
 
 _WITH_ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _OPAQUE = frozenset({"1", "L", "P", "RGB", "RGBX", "YCbCr"})
@@ -91,7 +91,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except DataError:
         raise
     except UnidentifiedImageError:
-        kinds = ", ".join(kind for kind in FORMATS if kind != "MPO")
+        kinds = ", ".join(FORMATS)
         empty = path.stat().st_size == 0
         what = "is empty (0 bytes)" if empty else f"is not an image of a known kind ({kinds})"
         raise DataError(f"The image {path} {what}.") from None

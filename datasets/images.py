@@ -73,7 +73,10 @@ class Images:
         self.has_alpha = channels == 4
         if self.in_memory:
             starts = (counts.cumsum(0) - counts).tolist()
-            self.has_alpha = not self._fill(list(enumerate(starts)))
+            seen, opaque = self._fill(list(enumerate(starts)))
+            if not seen:
+                raise DataError(_nothing_to_see(sources))
+            self.has_alpha = not opaque
 
     @classmethod
     def load(
@@ -246,7 +249,9 @@ class Images:
             self._start[i] = -1
         free = sorted(set(range(self._slots)) - set(self._slot_of.values()))
         new = list(zip((i for i in ids if i not in self._slot_of), free, strict=False))
-        self._fill([(i, slot * self._slot) for i, slot in new])
+        seen, _ = self._fill([(i, slot * self._slot) for i, slot in new])
+        if not seen and len(new) == held:  # where some were kept, a few empty ones are no matter
+            raise DataError(_nothing_to_see(self._sources[i] for i in ids))
         self._slot_of.update(new)
         return wanted
 
@@ -271,8 +276,12 @@ class Images:
             result[..., :3] *= result[..., 3:]
         return result
 
-    def _fill(self, jobs: Sequence[tuple[int, int]]) -> bool:
-        """Decode images to their places, (image, start) each; say whether all are opaque."""
+    def _fill(self, jobs: Sequence[tuple[int, int]]) -> tuple[bool, bool]:
+        """Decode images to their places, (image, start) each.
+
+        Returns:
+            Whether there is anything to see, and whether all are opaque.
+        """
 
         def read(job: tuple[int, int]) -> tuple[bool, bool]:
             i, start = job
@@ -293,10 +302,9 @@ class Images:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        if jobs and not any(seen for seen, _ in results):
-            raise DataError(_nothing_to_see(self._sources[i] for i, _ in jobs))
-        self._start[[i for i, _ in jobs]] = torch.tensor([start for _, start in jobs])
-        return all(opaque for _, opaque in results)
+        for i, start in jobs:
+            self._start[i] = start
+        return any(seen for seen, _ in results), all(opaque for _, opaque in results)
 
 
 _NO_LIMIT = 2**62
