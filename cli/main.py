@@ -1,0 +1,123 @@
+"""The `polyfield` command: finds the command that was named, runs it, turns errors into exit statuses.
+
+Exit status: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 interrupted. Progress goes to stderr, results
+to stdout. Commands are loaded only when they are run, and torch only when one needs it, so that help is instant.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from polyfield import __version__
+from polyfield.cli.arguments import Parser
+from polyfield.errors import InputError, PolyfieldError, nearest
+
+__all__ = ["COMMANDS", "parser_for", "run"]
+
+COMMANDS = {
+    "demo": "the whole tour on the built-in scene, with a report page",
+    "train": "fit a radiance field to posed images",
+    "eval": "PSNR and SSIM of a run, per view and mean",
+    "render": "images, depth or a video of a run along a camera path",
+    "inspect": "what is in a scene, a run or a field file, with a picture",
+    "doctor": "what was found on this machine, what is missing, and what mends it",
+}
+
+# The disk's and the machine's troubles: a sentence is all there is to say. Other errors are bugs.
+_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Without the program's name.
+
+    Returns:
+        The exit status.
+
+    Example:
+        >>> run(["--version"])
+        polyfield 0.1.0
+        0
+    """
+    try:
+        return _dispatch(list(arguments))
+    except PolyfieldError as error:
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail("Interrupted.", 130)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        return _fail("There is not enough memory; a higher --downscale needs less.", 1)
+    except OSError as error:
+        if error.errno not in _TROUBLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror}.", 1)
+
+
+def parser_for(command: str) -> Parser:
+    """Make the argument parser of a command.
+
+    Raises:
+        InputError: There is no such command.
+    """
+    if command not in COMMANDS:
+        raise InputError(f"There is no command {command!r}.{nearest(command, COMMANDS)}")
+    parser = Parser(prog=f"polyfield {command}", description=_sentence(COMMANDS[command]))
+    import_module(f"polyfield.cli.{command}").configure(parser)
+    return parser
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments:
+        print(_help(), file=sys.stderr)
+        return 2
+    command, *rest = arguments
+    if command in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if command in ("-V", "--version"):
+        print(f"polyfield {__version__}")
+        return 0
+    if command.startswith("-"):
+        raise InputError(f"The command comes first: polyfield {'|'.join(COMMANDS)} {command} ...")
+    parser = parser_for(command)
+    if any(word in ("-h", "--help") for word in rest):
+        print(parser.format_help(), end="")
+        return 0
+    status = import_module(f"polyfield.cli.{command}").run(parser.parse_args(rest))
+    sys.stdout.flush()  # a broken pipe shows here, not at exit
+    return int(status)
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"polyfield: {' '.join(sentence.split())}", file=sys.stderr)
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: polyfield COMMAND ... (polyfield COMMAND --help tells more)",
+            "",
+            "Neural fields from posed images, fast on a plain CPU.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "  polyfield train scenes/lego --out runs/lego --budget 60s",
+            "  polyfield render runs/lego --path orbit --out lego.mp4",
+        ]
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
