@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from polyfield.config import from_json, to_json
-from polyfield.errors import ConfigError
+from polyfield.errors import ConfigError, DataError
 from polyfield.fields.model import Model
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.samples import Samples
@@ -83,7 +83,10 @@ class VolumeRenderer:
         self.config = from_json(VolumeConfig, model.config["render"], "render")
         model.config["render"] = to_json(self.config)
         self.grid = OccupancyGrid(
-            self.config.low, self.config.high, self.config.levels, self.config.resolution
+            self.config.low,
+            self.config.high,
+            levels=self.config.levels,
+            resolution=self.config.resolution,
         )
         if model.renderer_state:
             self.load_state(model.renderer_state)
@@ -116,10 +119,12 @@ class VolumeRenderer:
     ) -> Rendered:
         """Draw rays; see `Renderer`."""
         parts = []
-        samples = 0
-        for begin in range(0, origins.shape[0], _CHUNK):
+        samples = begin = 0
+        while begin < origins.shape[0]:
             piece = slice(begin, begin + _CHUNK)
             marched = self.march(origins[piece], directions[piece])
+            piece = slice(begin, begin + marched.rays)  # fewer where their samples are very many
+            begin = piece.stop
             sigma, features = self.field.density(marched.positions)
             rows, offsets = visible(
                 sigma, marched.t0, marched.t1, marched.ray_offsets, self.config.min_transmittance
@@ -143,18 +148,41 @@ class VolumeRenderer:
             generator: Chooses cells and points in them.
             warm: Whether to visit all cells instead of some.
         """
-        self.grid.update(lambda x: self.field.density(x)[0], self.config.step, generator, warm)
+        self.grid.update(lambda x: self.field.density(x)[0], self.config.step, generator, warm=warm)
 
     def carve(self, scene: "Scene") -> None:
-        """Empty the cells that fall outside the silhouette of some training view, by the images' alpha."""
+        """Empty the cells that fall outside the silhouette of some training view, by the images' alpha.
+
+        For cameras without distortion: silhouettes are compared on the image plane.
+        """
         views = scene.split["train"]
         cameras = scene.cameras.select(views)
-        self.grid.carve(cameras, [scene.images.image(i)[..., 3] for i in views])
+        self.grid.carve(cameras, (scene.images.image(i)[..., 3] for i in views))
 
     def state(self) -> dict[str, Tensor]:
-        """The occupancy grid."""
-        return self.grid.state()
+        """Which cells are occupied, eight to a byte."""
+        occupied = (self.grid.distance.view(-1) == 0).view(-1, 8)
+        weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
+        return {"occupied": (occupied * weights).sum(1, dtype=torch.uint8)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
-        self.grid.load_state(state)
+        """Take back what `state` gave.
+
+        Raises:
+            DataError: It is not that of a grid of this size.
+        """
+        cells = self.grid.values.numel()
+        packed = state.get("occupied")
+        if packed is None or packed.dtype != torch.uint8 or packed.shape != (cells // 8,):
+            raise DataError(f"The field's occupancy must be {cells // 8} bytes for {cells} cells.")
+        weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
+        bits = (packed[:, None] & weights) != 0
+        self.grid.set_from_hull(bits)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Everything that the grid has learnt, for going on with training."""
+        return self.grid.state_dict()
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `training_state` gave."""
+        self.grid.load_state_dict(state)

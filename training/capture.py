@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from polyfield.datasets.cameras import Cameras
+from polyfield.datasets.lenses import Lens
 from polyfield.datasets.scene import Scene
-from polyfield.errors import InputError
+from polyfield.errors import DataError, InputError
 from polyfield.fields.model import Model
 
 __all__ = ["captured_cameras", "describe_capture"]
@@ -17,8 +18,8 @@ def describe_capture(scene: Scene) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Take from a scene what a model's file keeps of it.
 
     Returns:
-        tensors: Poses and pinhole intrinsics of every view.
-        facts: JSON: its name, fingerprint, the views' names and split, and the transform back to the data's frame.
+        tensors: Poses and intrinsics of every view, and the transform back to the data's frame.
+        facts: JSON: its name, fingerprint, the views' names, lenses and split.
     """
     cameras = scene.cameras
     tensors = {
@@ -33,19 +34,28 @@ def describe_capture(scene: Scene) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "fingerprint": scene.fingerprint,
         "names": list(scene.names),
         "split": {name: list(ids) for name, ids in scene.split.items()},
+        "lenses": [[lens.model, list(lens.coefficients)] for lens in cameras.lenses],
     }
     return tensors, facts
 
 
 def captured_cameras(model: Model) -> Cameras:
-    """Cameras of the capture, as pinholes: enough to look from where the photographs were taken.
+    """Give the cameras that a model was trained from.
 
     Raises:
         InputError: The model has no capture.
+        DataError: Its capture is broken.
     """
-    if "world_from_camera" not in model.capture:
-        raise InputError("This model has no capture, so there are no cameras to take; name a path.")
     parts = model.capture
-    return Cameras.pinhole(
-        parts["world_from_camera"], parts["focal"], parts["center"], parts["size"]
-    )
+    if "world_from_camera" not in parts:
+        raise InputError("This model has no capture, so there are no cameras to start a path from.")
+    try:
+        return Cameras(
+            parts["world_from_camera"],
+            parts["focal"],
+            parts["center"],
+            parts["size"],
+            tuple(Lens(name, tuple(values)) for name, values in model.info["lenses"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"The capture in this model's file is broken ({error}).") from None

@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from torch import Tensor
 
 from polyfield.errors import RunError
-from polyfield.training.adam import Adam
+from polyfield.training.adam import Adam, AdamGroup
 from polyfield.training.progress import Progress
 from polyfield.training.schedule import Plan, Rate
 from polyfield.training.task import StepReport, Task
@@ -73,7 +74,19 @@ class Loop:
         self.task = task
         self.plan = plan
         self.rate = rate
-        self.optimiser = Adam(task.groups())
+        self._factors = {group.name: group.rate for group in task.groups()}
+        self.optimiser = Adam(
+            [
+                AdamGroup(
+                    group.name,
+                    group.parameters,
+                    rate=0.0,
+                    gradients=[] if group.gradient is None else [group.gradient],
+                    weight_decay=group.decay,
+                )
+                for group in task.groups()
+            ]
+        )
         self.step = 0
         self.control = control
         self._save, self._log, self._on_progress = save, log, on_progress
@@ -82,7 +95,7 @@ class Loop:
     def state(self) -> dict[str, Tensor]:
         """Tensors of the weights and the optimiser, from which `load_state` goes on."""
         tensors = {f"weights.{n}": t for n, t in self.task.model.module.state_dict().items()}
-        return tensors | {f"adam.{n}": t for n, t in self.optimiser.state().items()}
+        return tensors | {f"adam.{n}": t for n, t in self.optimiser.state_dict().items()}
 
     def load_state(self, tensors: dict[str, Tensor], step: int) -> None:
         """Take back what `state` gave after `step` steps."""
@@ -90,7 +103,7 @@ class Loop:
         own.load_state_dict(
             {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
         )
-        self.optimiser.load_state(
+        self.optimiser.load_state_dict(
             {n.removeprefix("adam."): t for n, t in tensors.items() if n.startswith("adam.")}
         )
         self.step = step
@@ -148,15 +161,22 @@ class Loop:
     def _one_step(self) -> StepReport:
         progress = self.plan.progress(self.step)
         report = self.task.gradients(self.step, progress)
-        bad = None if math.isfinite(report.loss) else "the loss"
-        bad = bad or self.optimiser.step(self.rate.at(self.step, progress))
-        if bad is not None:
-            self.optimiser.clear()
-            self._save(self.step)
-            raise RunError(
-                f"Training stopped at step {self.step}: {bad} is not finite. The state before it is "
-                "saved; a lower rate usually helps (--set train.rate=...)."
-            )
+        if not math.isfinite(report.loss):
+            self._stop("the loss")
+        rate = self.rate.at(self.step, progress)
+        for name, factor in self._factors.items():
+            self.optimiser.set_rate(name, rate * factor)
+        broken = self.optimiser.step()
+        if broken is not None:
+            self._stop(f"the gradient of {broken}")
         self.task.after_step(self.step, progress)
         self.step += 1
         return report
+
+    def _stop(self, culprit: str) -> NoReturn:
+        """End the run on a NaN. None of it is in the weights: the optimiser leaves such entries alone."""
+        self._save(self.step)
+        raise RunError(
+            f"Training stopped at step {self.step}: {culprit} is not finite. The weights before it "
+            "are saved; a lower rate usually helps (--set train.rate=...)."
+        )

@@ -114,20 +114,21 @@ class RadianceTask:
 
     def prepare(self) -> None:
         """Carve the occupancy grid from alpha, or begin with all of it occupied."""
-        if self.training.hull and self._scene.images.has_alpha:
-            self.renderer.carve(self._scene)
+        scene = self._scene
+        if self.training.hull and scene.images.has_alpha and scene.cameras.straight:
+            self.renderer.carve(scene)
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Render a batch and back-propagate its error."""
         batch = self._source.next(self._rays)
-        rays = batch.origins.shape[0]
-        background = self._backgrounds(rays)
-        target = batch.color + (1.0 - batch.alpha[:, None]) * background
-        jitter = torch.rand(rays, generator=self._generator)
+        jitter = torch.rand(len(batch), generator=self._generator)
         coarse = 2.0 if progress < self.training.coarse else 1.0
 
         with torch.no_grad():
             marched = self.renderer.march(batch.origins, batch.directions, jitter, coarse)
+            batch = batch.slice(0, marched.rays)
+            background = self._backgrounds(len(batch))
+            target = batch.color + (1.0 - batch.alpha[:, None]) * background
             sigma, features = self.field.density(marched.positions)
             rows, offsets = visible(
                 sigma, marched.t0, marched.t1, marched.ray_offsets, self.training.min_transmittance
@@ -156,8 +157,8 @@ class RadianceTask:
             color = self.field.color(subset, features)
             torch.autograd.backward([sigma, color], [sigma_gradient, color_gradient])
 
-        self._adapt(rays, len(samples))
-        return StepReport(float(loss.detach()), error, len(marched), rays)
+        self._adapt(len(batch), len(samples))
+        return StepReport(float(loss.detach()), error, len(marched), len(batch))
 
     def after_step(self, step: int, progress: float) -> None:
         """Refresh the occupancy grid from time to time, often while the field is young."""
@@ -167,7 +168,7 @@ class RadianceTask:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Occupancy, generators and the place in the stream of rays."""
-        tensors = {f"renderer.{k}": v for k, v in self.renderer.state().items()}
+        tensors = {f"renderer.{k}": v for k, v in self.renderer.training_state().items()}
         tensors["generator"] = self._generator.get_state()
         facts = {"block": self._source.block, "offset": self._source.offset, "rays": self._rays}
         return tensors, facts
@@ -175,7 +176,7 @@ class RadianceTask:
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take back what `state` gave."""
         prefix = "renderer."
-        self.renderer.load_state(
+        self.renderer.load_training_state(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
         self._generator.set_state(tensors["generator"])
@@ -202,11 +203,10 @@ class RadianceTask:
         return loss, float(squares.sum() / counted)
 
     def _select(self, importance: Tensor) -> tuple[Tensor, Tensor]:
-        if self.training.roulette >= 1.0:
-            rows = torch.arange(importance.shape[0])
-            return rows, torch.ones_like(importance)
-        uniform = torch.rand(importance.shape[0], generator=self._generator)
-        return select_important(importance, self.training.roulette, uniform)
+        if self.training.roulette >= 1.0 or not len(importance):
+            return torch.arange(len(importance)), torch.ones_like(importance)
+        offset = float(torch.rand((), generator=self._generator))
+        return select_important(importance, self.training.roulette * len(importance), offset)
 
     def _adapt(self, rays: int, samples: int) -> None:
         """Choose the next number of rays so that a step shades about as many samples as it should."""

@@ -35,6 +35,9 @@ class RayBatch:
     weights: Float[Tensor, " R"] | None
     camera_ids: Int[Tensor, " R"]
 
+    def __len__(self) -> int:
+        return int(self.origins.shape[0])
+
     def slice(self, begin: int, end: int) -> "RayBatch":
         """Rays begin to end - 1."""
         return RayBatch(

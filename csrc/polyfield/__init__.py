@@ -15,7 +15,7 @@ _API = {
     "load": "polyfield.fields.model_file",
     "train": "polyfield.training.api",
     "evaluate": "polyfield.training.api",
-    "render": "polyfield.training.api",
+    "render": "polyfield.training.rendering",
     "load_scene": "polyfield.datasets",
 }
 

@@ -1,0 +1,98 @@
+"""Rendering a run along a camera path, to a video or to pictures."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from polyfield.datasets.pictures import depth_picture, save_png, save_video
+from polyfield.errors import InputError
+from polyfield.fields import model_file
+from polyfield.renderers.camera_path import CameraPath, FrameSize, camera_path
+from polyfield.renderers.registry import renderer_for
+from polyfield.training.capture import captured_cameras
+from polyfield.training.evaluation import draw_view
+from polyfield.training.progress import Progress
+
+__all__ = ["render"]
+
+
+def render(
+    run: Path | str,
+    *,
+    path: str,
+    out: Path | str,
+    width: int | None = None,
+    height: int | None = None,
+    fps: int | None = None,
+    frames: int | None = None,
+    depth: bool = False,
+    threads: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Path:
+    """Draw a run along a path.
+
+    Args:
+        run: Run folder or field file.
+        path: "orbit", "spiral", "test" (the held-out views) or a camera file.
+        out: A .mp4 file, or a folder for PNG pictures.
+        width, height: Of the frames; None: as the photographs are.
+        fps, frames: Of the video; None: 30 and 120, or as the camera file says.
+        depth: Draw distances instead of colours.
+        threads: Number of threads.
+        on_progress: Told after every frame.
+
+    Returns:
+        Where the result lies.
+
+    Raises:
+        InputError: There is no run, the path is not known, or `out` is of no known kind.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    out = Path(out)
+    video = out.suffix.lower() == ".mp4"
+    if out.suffix and not video:
+        raise InputError(f"--out must end in .mp4, or name a folder for pictures, but is {out}.")
+    model = model_file.load(run)
+    test = model.info.get("split", {}).get("test", ())
+    chosen = camera_path(
+        path,
+        captured_cameras(model),
+        test=test,
+        size=FrameSize(width, height),
+        fps=fps,
+        frames=frames,
+    )
+    renderer = renderer_for(model)
+
+    def pictures() -> Iterator[Tensor]:
+        count = len(chosen.cameras)
+        for frame in range(count):
+            seen = draw_view(renderer, chosen.cameras, frame, model.background)
+            wide, high = (int(v) for v in chosen.cameras.size[frame])
+            if depth:
+                flat = torch.where(seen.opacity > 0.5, seen.depth, torch.zeros(()))
+                yield torch.as_tensor(depth_picture(flat.reshape(high, wide)))
+            else:
+                yield seen.color.reshape(high, wide, 3)
+            on_progress(
+                Progress(step=frame + 1, steps=count, message=f"frame {frame + 1} of {count}")
+            )
+
+    return _write(out, video, chosen, pictures())
+
+
+def _write(out: Path, video: bool, chosen: CameraPath, pictures: Iterator[Tensor]) -> Path:
+    try:
+        if video:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            save_video(out, pictures, fps=chosen.fps)
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            for frame, picture in enumerate(pictures):
+                save_png(out / f"{frame:05d}.png", picture)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}.") from None
+    return out
