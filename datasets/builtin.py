@@ -26,8 +26,8 @@ from polyfield.errors import InputError, ShapeError
 __all__ = ["builtin_depth", "builtin_normals", "builtin_scene", "render_solids"]
 
 _RADIUS = 3.0  # of the sphere of cameras around _MIDDLE
-_MIDDLE = (0.0, 0.0, -0.05)
-_FOCAL = 1.35  # over the image size: a ball of radius 1 around _MIDDLE just fits the picture
+_MIDDLE = (0.0, 0.0, -0.1)
+_FOCAL = 1.35  # over the image size: the plinth just fits the picture
 _LOWEST, _HIGHEST = -15.0, 70.0  # degrees above the horizon
 
 # Four samples a pixel on a turned square: edges that are nearly level or upright look smooth too.
