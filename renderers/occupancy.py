@@ -111,6 +111,7 @@ class OccupancyGrid(torch.nn.Module):
         )
         self._alive: Tensor | None = None  # ids of cells not carved away; None: all
         self._occupied: Tensor | None = None  # ids of occupied cells, when asked for
+        self._carve_covered()
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
 
     @property
@@ -144,32 +145,48 @@ class OccupancyGrid(torch.nn.Module):
         return self.distance.view(-1)[self.cells_of(points)] == 0
 
     def occupied_cells(self) -> Int[Tensor, " M"]:
-        """Numbers of the occupied cells, rising."""
+        """Numbers of the occupied cells that a look can change, rising."""
         if self._occupied is None:
-            flat = self.distance.view(-1)
-            if native.usable(flat):
-                core = native.core()
-                count = core.occupancy_cells(flat.data_ptr(), flat.numel(), 0)
-                self._occupied = torch.empty(count, dtype=torch.int64)
-                core.occupancy_cells(flat.data_ptr(), flat.numel(), self._occupied.data_ptr())
+            distance, values = self.distance.view(-1), self.values.view(-1)
+            if native.usable(distance, values):
+                count_cells = native.core().occupancy_cells
+                places = distance.data_ptr(), values.data_ptr(), distance.numel()
+                self._occupied = torch.empty(count_cells(*places, 0), dtype=torch.int64)
+                count_cells(*places, self._occupied.data_ptr())
             else:
-                self._occupied = (flat == 0).nonzero()[:, 0]
+                self._occupied = ((distance == 0) & (values >= 0)).nonzero()[:, 0]
         return self._occupied
 
-    def points_in(
-        self, cells: Int[Tensor, " N"], places: Float[Tensor, "N 3"] | float = 0.5
-    ) -> Float[Tensor, "N 3"]:
-        """Points of cells in world units.
+    def random_points(self, cells: Int[Tensor, " N"], seed: int) -> Float[Tensor, "N 3"]:
+        """A random point of each cell, in world units.
 
         Args:
-            cells: Numbers as from `cells_of`.
-            places: Where in the cell, in [0, 1); one half is the middle.
+            cells: Numbers as from `cells_of`, int64.
+            seed: The same seed gives the same points.
         """
+        cells = cells.contiguous()
+        if native.usable(cells, self.box):
+            points = torch.empty(len(cells), 3)
+            native.core().occupancy_points(
+                self.center.tolist(),
+                self.half_size.tolist(),
+                self.resolution,
+                seed,
+                cells.data_ptr(),
+                len(cells),
+                points.data_ptr(),
+            )
+            return points
+        bits = _random_bits(seed, 2 * torch.arange(len(cells), device=cells.device) + 1)
+        shifts = torch.tensor([0, 21, 42], device=cells.device)
+        places = ((bits[:, None] >> shifts) & 0x1FFFFF).float() * 2.0**-21
         n = self.resolution
-        level = cells // n**3
         index = torch.stack([cells // (n * n) % n, cells // n % n, cells % n], 1)
         q = (index + places) * (2.0 / n) - 1.0
-        return self.center + q * torch.ldexp(self.half_size.expand(len(cells), 3), level[:, None])
+        scale = torch.ldexp(
+            torch.ones(len(cells), 1, device=cells.device), (cells // n**3)[:, None]
+        )
+        return self.center + q * (self.half_size * scale)
 
     def update(
         self,
@@ -188,18 +205,28 @@ class OccupancyGrid(torch.nn.Module):
             warm: Go through all cells in turn; else half are drawn from all, half from the occupied ones.
             cells: How many to look at.
         """
-        ids = self._draw(cells, generator, warm)
-        places = torch.rand((len(ids), 3), generator=generator, device=ids.device)
+        seed = int(torch.randint(1 << 62, (), generator=generator))
+        ids = self._turn(cells) if warm else self._draw(cells, seed)
         with torch.no_grad():
-            seen = density(self.points_in(ids, places)).detach().float() * step_length
+            seen = density(self.random_points(ids, seed)).detach().float() * step_length
+        seen = seen.nan_to_num(0.0, 3e38, 0.0).clamp_(0.0, 3e38).contiguous()
         flat = self.values.view(-1)
-        old = flat[ids]
-        # Twice the same cell: the same decayed value is written twice, then the larger of both looks counts.
-        flat[ids] = torch.where(old.isinf(), torch.zeros_like(old), old * self.decay)
-        flat.scatter_reduce_(0, ids, seen.nan_to_num(0.0, UNSEEN, 0.0).clamp(0.0, 3e38), "amax")
-        if native.usable(flat):
-            mean = native.core().occupancy_mean(flat.data_ptr(), flat.numel())
+        if native.usable(flat, seen):
+            core, scratch = native.core(), torch.empty_like(seen)
+            core.occupancy_look(
+                flat.data_ptr(),
+                ids.data_ptr(),
+                seen.data_ptr(),
+                len(ids),
+                self.decay,
+                scratch.data_ptr(),
+            )
+            mean = core.occupancy_mean(flat.data_ptr(), flat.numel())
         else:
+            old = flat[ids]
+            # Twice the same cell: the same decayed value is written twice, then the larger look counts.
+            flat[ids] = torch.where(old.isinf(), torch.zeros_like(old), old * self.decay)
+            flat.scatter_reduce_(0, ids, seen, "amax")
             counted = flat[(flat >= 0) & flat.isfinite()]
             mean = float(counted.double().mean()) if len(counted) else 0.0
         self.threshold.fill_(min(self.min_threshold, mean))
@@ -239,8 +266,8 @@ class OccupancyGrid(torch.nn.Module):
             )
         kept = kept.reshape(self.values.shape).to(torch.bool)
         self.values.copy_(torch.where(kept, UNSEEN, CARVED))
+        self._carve_covered()
         self.refresh()
-        self._find_alive()
 
     def state(self) -> dict[str, Tensor]:
         """Plain tensors from which `load_state` restores the grid, box included; not copied."""
@@ -280,26 +307,59 @@ class OccupancyGrid(torch.nn.Module):
         # Without a marcher that jumps, 1 (nothing known about the neighbours) is enough.
         self.distance.copy_((~occupied).to(torch.uint8))
 
-    def _draw(self, cells: int, generator: torch.Generator | None, warm: bool) -> Tensor:
+    def _turn(self, cells: int) -> Tensor:
+        """The next cells of a walk through all that are not carved away."""
         alive = self._alive
         total = self.values.numel() if alive is None else len(alive)
-        device = self.values.device
-        if warm:
-            cells = min(cells, total)
-            turn = torch.arange(cells, device=device) + int(self.cursor)
-            picks = turn * _STRIDE % total
-            self.cursor.fill_((int(self.cursor) + cells) % total)
-            return picks if alive is None else alive[picks]
-        picks = torch.randint(total, (cells // 2,), generator=generator, device=device)
-        occupied = self.occupied_cells()
-        again = torch.randint(
-            len(occupied), (cells - cells // 2,), generator=generator, device=device
-        )
-        return torch.cat([picks if alive is None else alive[picks], occupied[again]])
+        cells = min(cells, total)
+        turn = torch.arange(cells, device=self.values.device) + int(self.cursor)
+        picks = turn * _STRIDE % total
+        self.cursor.fill_((int(self.cursor) + cells) % total)
+        return picks if alive is None else alive[picks]
+
+    def _draw(self, cells: int, seed: int) -> Tensor:
+        """Half of the cells from all that are not carved away, half from the occupied ones."""
+        alive, occupied = self._alive, self.occupied_cells()
+        total = self.values.numel() if alive is None else len(alive)
+        if not len(occupied):  # all was carved away
+            occupied = torch.arange(total, device=self.values.device)
+        ids = torch.empty(cells, dtype=torch.int64, device=self.values.device)
+        parts = ((seed + 1, alive, total), (seed + 2, occupied, len(occupied)))
+        for (stream, cells_in, count), part in zip(parts, ids.tensor_split(2), strict=True):
+            if native.usable(part):
+                address = 0 if cells_in is None else cells_in.data_ptr()
+                native.core().occupancy_pick(stream, address, count, len(part), part.data_ptr())
+                continue
+            bits = _random_bits(stream, 2 * torch.arange(len(part), device=part.device))
+            picks = (((bits >> 32) & 0xFFFFFFFF) * count) >> 32
+            part.copy_(picks if cells_in is None else cells_in[picks])
+        return ids
+
+    def _carve_covered(self) -> None:
+        """Leave to each level what lies over it: points there never ask the coarser one."""
+        n = self.resolution
+        middle = slice(n // 4, 3 * n // 4)
+        self.values.view(self.levels, n, n, n)[1:, middle, middle, middle] = CARVED
+        self._find_alive()
 
     def _find_alive(self) -> None:
         alive = self.values.view(-1) >= 0
         self._alive = None if alive.all() or not alive.any() else alive.nonzero()[:, 0]
+
+
+def _random_bits(seed: int, n: Tensor) -> Tensor:
+    """The n-th number of a stream, as in csrc/math/occupancy.h; int64 wraps around like uint64."""
+
+    def signed(bits: int) -> int:
+        return bits - (1 << 64) if bits >> 63 else bits
+
+    def fold(x: Tensor, shift: int) -> Tensor:
+        return x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))
+
+    x = seed + (n + 1) * signed(0x9E3779B97F4A7C15)
+    x = fold(x, 30) * signed(0xBF58476D1CE4E5B9)
+    x = fold(x, 27) * signed(0x94D049BB133111EB)
+    return fold(x, 31)
 
 
 def _after_loading(module: torch.nn.Module, _keys: Any) -> None:

@@ -93,110 +93,6 @@ class RayMarcher {
   std::vector<std::vector<MarchRun>> runs_;
 };
 
-constexpr int64_t block_cells = 1 << 14;
-
-// Mean of the values that are neither negative (carved away) nor infinite (not yet seen); 0 of none.
-double mean_seen(const float* values, int64_t cells) {
-  const int64_t blocks = (cells + block_cells - 1) / block_cells;
-  std::vector<double> sums(blocks), counts(blocks);
-  parallel_for(blocks, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t block = begin; block < end; ++block) {
-      double sum = 0., count = 0.;
-      const int64_t stop = std::min(cells, (block + 1) * block_cells);
-      for (int64_t i = block * block_cells; i < stop;) {
-        float some = 0.f, seen = 0.f;  // short float sums, so that the loop fills vectors
-        for (const int64_t part = std::min(stop, i + 64); i < part; ++i) {
-          const bool counts_here = values[i] >= 0.f && values[i] < 3.4e38f;
-          some += counts_here ? values[i] : 0.f;
-          seen += counts_here ? 1.f : 0.f;
-        }
-        sum += some;
-        count += seen;
-      }
-      sums[block] = sum;
-      counts[block] = count;
-    }
-  });
-  double sum = 0., count = 0.;
-  for (int64_t block = 0; block < blocks; ++block) {
-    sum += sums[block];
-    count += counts[block];
-  }
-  return count > 0. ? sum / count : 0.;
-}
-
-// Marks cells above the threshold with 1; returns how many.
-int64_t mark(const float* values, float threshold, bool from_equal, int64_t cells, uint8_t* occupied) {
-  const int64_t blocks = (cells + block_cells - 1) / block_cells;
-  std::vector<int64_t> counts(blocks);
-  parallel_for(blocks, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t stop = std::min(cells, (block + 1) * block_cells);
-      int32_t count = 0;
-      for (int64_t i = block * block_cells; i < stop; ++i) {
-        const bool here = from_equal ? values[i] >= threshold : values[i] > threshold;
-        occupied[i] = here;
-        count += here;
-      }
-      counts[block] = count;
-    }
-  });
-  int64_t count = 0;
-  for (const int64_t c : counts) count += c;
-  return count;
-}
-
-// distance [levels, n, n, n] from values of the same shape: occupied where a value exceeds `threshold`; if none does,
-// all that are not carved away; if all are, everything. A cell of a coarse level that lies over the next finer level
-// is an obstacle when one of the eight finer cells below it is: jumps across it must stop there. Returns the number
-// of occupied cells.
-int64_t occupancy_distances(Address values_at, float threshold, int64_t levels, int64_t n, Address distance_at) {
-  const float* values = at<const float>(values_at);
-  uint8_t* distance = at<uint8_t>(distance_at);
-  const int64_t cells = n * n * n;
-  static thread_local std::vector<uint8_t> obstacles;
-  obstacles.resize(levels * cells);
-  uint8_t* obs = obstacles.data();
-  int64_t count = mark(values, threshold, false, levels * cells, obs);
-  if (count == 0) count = mark(values, 0.f, true, levels * cells, obs);
-  if (count == 0) {
-    count = levels * cells;
-    std::fill(obs, obs + count, uint8_t{1});
-  }
-  const int64_t half = n / 2, quarter = n / 4;
-  for (int64_t level = 1; level < levels; ++level) {
-    const uint8_t* finer = obs + (level - 1) * cells;
-    uint8_t* here = obs + level * cells;
-    parallel_for(half, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t x = begin; x < end; ++x)
-        for (int64_t y = 0; y < half; ++y)
-          for (int64_t z = 0; z < half; ++z) {
-            uint8_t any = 0;
-            for (int64_t corner = 0; corner < 8; ++corner)
-              any |= finer[((2 * x + (corner >> 2)) * n + 2 * y + (corner >> 1 & 1)) * n + 2 * z + (corner & 1)];
-            here[((quarter + x) * n + quarter + y) * n + quarter + z] = any;
-          }
-    });
-  }
-  parallel_tasks(levels, [&](int64_t level, int) {
-    ray_march().distances(obs + level * cells, n, distance + level * cells);
-  });
-  return count;
-}
-
-// Writes the numbers of cells with distance 0; returns how many there are (`ids` may be null: only count).
-int64_t occupancy_cells(Address distance_at, int64_t cells, Address ids_at) {
-  const uint8_t* distance = at<const uint8_t>(distance_at);
-  int64_t* ids = at<int64_t>(ids_at);
-  int64_t count = 0;
-  for (int64_t i = 0; i < cells; ++i) {
-    if (distance[i] != 0) continue;
-    if (ids != nullptr) ids[count] = i;
-    ++count;
-  }
-  return count;
-}
-
 }  // namespace
 }  // namespace polyfield
 
@@ -207,8 +103,4 @@ POLYFIELD_BINDINGS(ray_march) {
       .def("march", &RayMarcher::march, unlocked())
       .def("fill", &RayMarcher::fill, unlocked())
       .def("cells", &RayMarcher::cells, unlocked());
-  m.def("occupancy_mean", [](Address values, int64_t cells) { return mean_seen(at<const float>(values), cells); },
-        unlocked());
-  m.def("occupancy_distances", &occupancy_distances, unlocked());
-  m.def("occupancy_cells", &occupancy_cells, unlocked());
 }

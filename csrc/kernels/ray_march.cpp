@@ -102,51 +102,9 @@ void cells(const MarchGrid& grid, const float* points, int64_t begin, int64_t en
   for (int64_t n = begin; n < end; ++n) cells[n] = flat_index(grid, cell_at(grid, points + 3 * n));
 }
 
-// Chebyshev distance by two sweeps: a cell is one further than its nearest neighbour, of 13 before it, then of 13
-// after it. Beyond the grid nothing counts: jumps end at the level's box anyway.
-void distances(const uint8_t* obstacles, int64_t resolution, uint8_t* distance) {
-  const int64_t n = resolution;
-  constexpr uint8_t far = 254;  // one more still fits a byte
-  for (int64_t i = 0; i < n * n * n; ++i) distance[i] = obstacles[i] ? 0 : far;
-  for (int sweep = 0; sweep < 2; ++sweep) {
-    const int64_t back = sweep == 0 ? -1 : 1;
-    for (int64_t xi = 0; xi < n; ++xi) {
-      const int64_t x = sweep == 0 ? xi : n - 1 - xi;
-      for (int64_t yi = 0; yi < n; ++yi) {
-        const int64_t y = sweep == 0 ? yi : n - 1 - yi;
-        uint8_t* here = distance + (x * n + y) * n;
-        // Rows wholly in front of this one, then along the row itself.
-        for (int other = 0; other < 4; ++other) {
-          const int64_t ox = other < 3 ? x + back : x, oy = other < 3 ? y + other - 1 : y + back;
-          if (ox < 0 || ox >= n || oy < 0 || oy >= n) continue;
-          const uint8_t* row = distance + (ox * n + oy) * n;
-          for (int64_t shift = -1; shift <= 1; ++shift) {
-            const int64_t low = shift < 0 ? 1 : 0, high = shift > 0 ? n - 1 : n;
-            for (int64_t z = low; z < high; ++z) {
-              const uint8_t reach = (uint8_t)(row[z + shift] + 1);
-              here[z] = here[z] < reach ? here[z] : reach;
-            }
-          }
-        }
-        if (sweep == 0) {
-          for (int64_t z = 1; z < n; ++z) {
-            const uint8_t reach = (uint8_t)(here[z - 1] + 1);
-            here[z] = here[z] < reach ? here[z] : reach;
-          }
-        } else {
-          for (int64_t z = n - 2; z >= 0; --z) {
-            const uint8_t reach = (uint8_t)(here[z + 1] + 1);
-            here[z] = here[z] < reach ? here[z] : reach;
-          }
-        }
-      }
-    }
-  }
-}
-
 }  // namespace
 
-extern const RayMarchKernels ray_march = {march, fill, cells, distances};
+extern const RayMarchKernels ray_march = {march, fill, cells};
 
 }  // namespace POLYFIELD_ISA
 }  // namespace polyfield

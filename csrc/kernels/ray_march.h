@@ -35,8 +35,6 @@ struct RayMarchKernels {
                const int32_t* run_counts, const int64_t* offsets, const MarchRun* runs, const MarchSamples& out);
   // cells[n] = flat index of the cell of point n.
   void (*cells)(const MarchGrid& grid, const float* points, int64_t begin, int64_t end, int64_t* cells);
-  // One level's distances from one byte a cell (1 = obstacle).
-  void (*distances)(const uint8_t* obstacles, int64_t resolution, uint8_t* distance);
 };
 
 POLYFIELD_FAMILY(RayMarchKernels, ray_march)
