@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ from polyfield.datasets.decode import read_header, read_mask, read_pixels
 from polyfield.datasets.image_source import FULL, box_filtered
 from polyfield.datasets.images import Images
 from polyfield.errors import DataError, InputError, ShapeError
-
-DATA = Path(os.environ.get("POLYFIELD_DATA", "../shared/data"))
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -190,19 +187,16 @@ def test_a_damaged_file_gives_an_image_or_a_sentence(
         assert pixels.ndim == 3
 
 
-@pytest.mark.real_data
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_photograph_gives_images_or_a_sentence(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, data_dir: Path, data: st.DataObject
 ) -> None:
     files = [
-        DATA / "scenes/blender-lego/test/r_0.png",
-        DATA / "scenes/ngp-fox/images/0001.jpg",
-        DATA / "scenes/llff-fern/images_8/image000.png",
+        data_dir / "scenes/blender-lego/test/r_0.png",
+        data_dir / "scenes/ngp-fox/images/0001.jpg",
+        data_dir / "scenes/llff-fern/images_8/image000.png",
     ]
-    if not all(file.exists() for file in files):
-        pytest.skip(f"real data is not at {DATA}; set POLYFIELD_DATA")
     path = tmp_path_factory.getbasetemp() / "photograph"
     path.write_bytes(mutated(data, data.draw(st.sampled_from(files)).read_bytes()))
     with contextlib.suppress(DataError, InputError):  # and no other exception
@@ -462,11 +456,8 @@ def test_threads_do_not_change_the_result(tmp_path: Path) -> None:
     assert all(torch.equal(one.image(i), many.image(i)) for i in range(8))
 
 
-@pytest.mark.real_data
-def test_lego_is_what_pillow_reads() -> None:
-    path = DATA / "scenes/blender-lego/test/r_8.png"
-    if not path.exists():
-        pytest.skip(f"real data is not at {DATA}; set POLYFIELD_DATA")
+def test_lego_is_what_pillow_reads(data_dir: Path) -> None:
+    path = data_dir / "scenes/blender-lego/test/r_8.png"
     images = Images.load([path], sizes=np.array([[800, 800]]))
     straight = np.asarray(Image.open(path))
     assert images.has_alpha
