@@ -161,9 +161,6 @@ def join_parameters(
     """Make COLMAP's model name and list of camera parameters; undoes `split_parameters`.
 
     A model with one focal length becomes its neighbour with two where the two differ.
-
-    Raises:
-        DataError: Two focal lengths in a model that has no such neighbour.
     """
     fx, fy = (float(value) for value in focal)
     cx, cy = (float(value) for value in center)
@@ -174,8 +171,6 @@ def join_parameters(
         return lens.model, [fx, fy, cx, cy, *lens.coefficients]
     if fx == fy:
         return lens.model, [fx, cx, cy, *lens.coefficients]
-    if lens.model not in _WITH_TWO_FOCALS:
-        raise DataError(f"Camera model {lens.model} cannot hold two focal lengths, {fx} and {fy}.")
     wider = _WITH_TWO_FOCALS[lens.model]
     padding = [0.0] * (len(MODELS[wider].coefficients) - len(lens.coefficients))
     return wider, [fx, fy, cx, cy, *lens.coefficients, *padding]

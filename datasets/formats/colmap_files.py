@@ -299,7 +299,7 @@ def _images_text(path: Path) -> Iterator[Image]:
             at += 1
             continue
         words = lines[at].split(maxsplit=9)
-        what = f"the image {words[-1]!r}"
+        what = f"the image {words[0]}"
         if len(words) != 10 or at + 1 >= len(lines):
             raise DataError(f"{path} is cut off or broken at {what}.")
         pose = _numbers(words[1:8], path, what)

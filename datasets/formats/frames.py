@@ -42,6 +42,7 @@ class Frames:
     Attributes:
         meta: The file's other keys.
         cameras: At the images' real sizes.
+        declared: Their names as the file has them.
         names: File names relative to the scene, with their endings.
         paths: Where they are.
         masks: A mask file or None for each.
@@ -52,6 +53,7 @@ class Frames:
 
     meta: Mapping[str, Any]
     cameras: Cameras
+    declared: tuple[str, ...]
     names: tuple[str, ...]
     paths: tuple[Path, ...]
     masks: tuple[Path | None, ...]
@@ -101,6 +103,7 @@ def read_frames(path: Path) -> Frames:
     return Frames(
         meta={key: value for key, value in meta.items() if key != "frames"},
         cameras=cameras,
+        declared=tuple(declared[i] for i in kept),
         names=names,
         paths=tuple(folder / name for name in names),
         masks=tuple(_mask(folder, frame, where) for frame in frames),

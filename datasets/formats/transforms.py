@@ -95,8 +95,7 @@ def _split(frames: Frames, warnings: list[str]) -> dict[str, tuple[int, ...]] | 
     lists = {name: frames.meta.get(f"{name}_filenames") for name in SPLITS}
     if all(value is None for value in lists.values()):
         return None
-    number_of = {name: i for i, name in enumerate(frames.names)}
-    number_of.update({name.rpartition(".")[0]: i for name, i in list(number_of.items())})
+    number_of = {name: i for i, name in enumerate(frames.declared)}
     split: dict[str, tuple[int, ...]] = {}
     for name, value in lists.items():
         if value is not None and not isinstance(value, list):
