@@ -65,8 +65,8 @@ def mlp(
     if x.stride(0) != 1 and x.stride(1) != 1:
         x = x.contiguous()
     sizes = _sizes(shape)
-    if condition is not None:
-        condition = condition.contiguous()
+    if condition is not None and rows is not None:
+        condition, rows = condition.contiguous(), rows.contiguous()
     result: Tensor = torch.ops.polyfield.mlp(
         x, weights.contiguous(), condition, rows, sizes, shape.scale, precision == "bf16"
     )
@@ -164,6 +164,12 @@ def _forward(
     bf16: bool,
 ) -> Tensor:
     y = _like(x, sizes[1])
+    if condition is not None and rows is not None and x.shape[0]:
+        lowest, highest = (int(edge) for edge in rows.aminmax())
+        if lowest < 0 or highest >= condition.shape[0]:
+            raise ShapeError(
+                f"mlp: rows must be in 0..{condition.shape[0] - 1}, but hold {lowest}..{highest}."
+            )
     if x.shape[0]:
         native.core().mlp_forward(
             _native_shape(sizes, scale),

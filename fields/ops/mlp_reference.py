@@ -51,7 +51,7 @@ def _product(h: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 def _rounded_product(h: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     result: Tensor = _RoundedProduct.apply(h, matrix)  # type: ignore[no-untyped-call]
-    return result if bias is None else _RoundedBias.apply(result, bias)  # type: ignore[no-any-return, no-untyped-call]
+    return result if bias is None else _RoundedBias.apply(result, bias)  # type: ignore[no-untyped-call]
 
 
 def _rounded(t: Tensor) -> Tensor:
