@@ -1,6 +1,7 @@
 """`polyfield demo`: the whole tour on the built-in scene, ending in one report page."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from polyfield.cli.arguments import (
 )
 from polyfield.cli.interrupt import StopOnSignal
 from polyfield.cli.progress import ProgressDisplay
-from polyfield.errors import RunError
 
 if TYPE_CHECKING:
     from polyfield.training.progress import Progress
@@ -68,11 +68,11 @@ def run(args: argparse.Namespace) -> int:
             control=control,
         )
         if result.interrupted:
-            raise RunError(f"The demo was interrupted; its run is saved in {folder}.")
+            print(f"Interrupted; the run is saved in {folder}.", file=sys.stderr)
+            return 130
         signals.busy = False
         metrics = evaluate(
             folder,
-            scene="builtin",
             save_images=True,
             threads=args.threads,
             on_progress=_unseen,

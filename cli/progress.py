@@ -79,25 +79,26 @@ class ProgressDisplay:
             self._bar.stop()
 
     def __call__(self, progress: "Progress") -> None:
-        """Show one state."""
+        """Show one state. A message that counts (step of steps) replaces the line, others stand for themselves."""
+        counts = progress.step > 0 and (not progress.message or progress.steps is not None)
         if self._bar is None or self._console is None or self._task is None:
-            self._print(progress)
-            return
-        if progress.message:
+            self._print(progress, counts)
+        elif counts:
+            told = progress.message or line_of(progress)
+            self._bar.update(self._task, completed=progress.step, total=progress.steps, told=told)
+        elif progress.message:
             self._console.print(progress.message, markup=False, highlight=False)
-        if progress.step:
-            self._bar.update(
-                self._task, completed=progress.step, total=progress.steps, told=line_of(progress)
-            )
 
-    def _print(self, progress: "Progress") -> None:
-        if progress.message:
-            print(progress.message, file=self._stream, flush=True)
+    def _print(self, progress: "Progress", counts: bool) -> None:
         now = time.monotonic()
         last = progress.steps is not None and progress.step >= progress.steps
-        if progress.step and (now >= self._next or last):
+        if counts and now < self._next and not last:
+            return
+        if counts:
             self._next = now + self._every
-            print(line_of(progress), file=self._stream, flush=True)
+        text = progress.message or (line_of(progress) if counts else "")
+        if text:
+            print(text, file=self._stream, flush=True)
 
     def _open_bar(self) -> None:
         from rich.console import Console

@@ -20,7 +20,7 @@ def save(model: Model, path: Path | str) -> None:
     """Write a model, whole or not at all.
 
     Raises:
-        RunError: The disk is full, or a weight is not finite; the file that was there is as it was.
+        RunError: The disk is full, or a weight is NaN; the file that was there is as it was.
     """
     tensors = {f"weights.{name}": value for name, value in model.module.state_dict().items()}
     tensors |= {f"renderer.{name}": value for name, value in model.renderer_state.items()}

@@ -47,11 +47,11 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], note: Mapping[str, An
 
     Args:
         path: File to write; it is replaced only once the new one is complete and on the disk.
-        tensors: Name -> tensor of any shape and device. Floating values must be finite.
+        tensors: Name -> tensor of any shape and device, without NaN. An infinity may mean something ("not seen yet").
         note: JSON-able object with a "kind"; "format" is added.
 
     Raises:
-        RunError: The disk is full, or a tensor holds a NaN or an infinity. The file that was there is as it was.
+        RunError: The disk is full, or a tensor holds a NaN. The file that was there is as it was.
         ValueError: The note has no "kind" or is not JSON.
     """
     path = Path(path)
@@ -62,8 +62,8 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], note: Mapping[str, An
     stored: set[int] = set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu()
-        if not _finite(tensor):
-            raise RunError(f"{path.name} was not written: the tensor {name!r} is not finite.")
+        if _has_nan(tensor):
+            raise RunError(f"{path.name} was not written: the tensor {name!r} holds a NaN.")
         # safetensors refuses tensors that share memory (two views of one buffer)
         tensor = tensor.contiguous()
         address = tensor.untyped_storage().data_ptr()
@@ -94,7 +94,7 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], 
 
     Raises:
         InputError: The file is not there or cannot be opened.
-        DataError: It is broken, hostile, of a newer format, of another kind, or holds a NaN or an infinity.
+        DataError: It is broken, hostile, of a newer format, of another kind, or holds a NaN.
 
     Example:
         >>> import tempfile
@@ -115,8 +115,8 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], 
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} is not a usable tensor file: {_told(error)}") from None
     for name, tensor in tensors.items():
-        if not _finite(tensor):
-            raise DataError(f"{path}: the tensor {name!r} holds a NaN or an infinity.")
+        if _has_nan(tensor):
+            raise DataError(f"{path}: the tensor {name!r} holds a NaN.")
     return tensors, note
 
 
@@ -242,8 +242,8 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(tensor: Tensor) -> bool:
-    return not tensor.dtype.is_floating_point or bool(torch.isfinite(tensor).all())
+def _has_nan(tensor: Tensor) -> bool:
+    return tensor.dtype.is_floating_point and bool(tensor.isnan().any())
 
 
 def _kind(dtype: torch.dtype) -> str:

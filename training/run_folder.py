@@ -139,7 +139,7 @@ class RunFolder:
             state: Flat: name -> tensor, or name -> JSON-able value. It must have an integer "step".
 
         Raises:
-            RunError: The disk is full, or a tensor is not finite; the state before stays.
+            RunError: The disk is full, or a tensor holds a NaN; the state before stays.
         """
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         values = {name: value for name, value in state.items() if name not in tensors}

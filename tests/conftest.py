@@ -1,0 +1,64 @@
+"""What all tests share: where the real data lie, and a count of the tests that used them.
+
+POLYFIELD_DATA names the folder that holds scenes/, meshes/ and images/. Without it ../shared/data beside the repository
+is taken; where that is missing, tests on real data are skipped and say so. A POLYFIELD_DATA that is set to a folder
+that is not there is an error: somebody expected those tests to run.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RAN = pytest.StashKey[set[str]]()
+
+
+def _data() -> tuple[Path, bool]:
+    """The folder of real data, and whether it was asked for by name."""
+    named = os.environ.get("POLYFIELD_DATA")
+    return (Path(named), True) if named else (ROOT.parent / "shared" / "data", False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path, named = _data()
+    if named and not (path / "scenes").is_dir():
+        raise pytest.UsageError(
+            f"POLYFIELD_DATA is {path}, but there is no folder {path / 'scenes'}."
+        )
+    config.stash[RAN] = set()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("real_data")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    if report.when == "call" and not report.skipped and item.get_closest_marker("real_data"):
+        item.config.stash[RAN].add(item.nodeid)
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    terminalreporter.write_line(f"real-data tests that ran: {len(config.stash[RAN])}")
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The repository, whose sources some laws read."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data; tests that ask for it are marked real_data."""
+    path, _ = _data()
+    if not (path / "scenes").is_dir():
+        pytest.skip(f"no real data: {path} is not there and POLYFIELD_DATA is not set")
+    return path
