@@ -90,7 +90,7 @@ PF_INLINE float sum(vf v) {  // a fixed tree, so the same bits for the same W
   return lane[0];
 }
 
-// e^x to 2 ulp for x in [-87, 88]; below 0, above e^88.
+// e^x to 2 ulp for x in [-87, 88]; below 0, above e^88; NaN stays NaN.
 PF_INLINE vf exp(vf x) {
   const vf clamped = min(max(x, splat(-87.f)), splat(88.f));
   const vf n = floor(fma(clamped, splat(1.44269504088896341f), splat(0.5f)));
@@ -104,7 +104,7 @@ PF_INLINE vf exp(vf x) {
   p = fma(p, r, splat(5.0000001201e-1f));
   p = fma(p, r * r, r + splat(1.f));
   const vf e = p * (vf)((to_int(n) + 127) << 23);
-  return select(x < splat(-87.f), splat(0.f), e);
+  return select(x == x, select(x < splat(-87.f), splat(0.f), e), x);
 }
 
 }  // namespace POLYFIELD_ISA

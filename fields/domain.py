@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from polyfield import native
 from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, nearest
 
@@ -30,6 +31,12 @@ class Domain(Protocol):
 
     def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Say which positions the field is defined at; elsewhere density and gradient are 0."""
+        ...
+
+    def place(
+        self, positions: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, " N"]]:
+        """Give `to_unit` and `inside` in one pass."""
         ...
 
 
@@ -73,6 +80,26 @@ class Box:
         low, high = positions.new_tensor(self.low), positions.new_tensor(self.high)
         return ((positions >= low) & (positions <= high)).all(-1)
 
+    def place(
+        self, positions: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, " N"]]:
+        """Give `to_unit` and `inside` in one pass."""
+        if not _native(positions):
+            return self.to_unit(positions), self.inside(positions)
+        positions = positions.contiguous()
+        unit = torch.empty_like(positions)
+        inside = torch.empty(len(positions), dtype=torch.bool)
+        inverse = tuple(1.0 / (b - a) for a, b in zip(self.low, self.high, strict=True))
+        native.core().domain_box(
+            positions.data_ptr(),
+            self.low,
+            inverse,
+            len(positions),
+            unit.data_ptr(),
+            inside.data_ptr(),
+        )
+        return unit, inside
+
     def _raw(self, positions: Tensor) -> Tensor:
         low, high = positions.new_tensor(self.low), positions.new_tensor(self.high)
         return (positions - low) / (high - low)
@@ -112,6 +139,24 @@ class Contraction:
     def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Everywhere."""
         return torch.ones(positions.shape[0], dtype=torch.bool, device=positions.device)
+
+    def place(
+        self, positions: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, " N"]]:
+        """Give `to_unit` and `inside` in one pass."""
+        if not _native(positions):
+            return self.to_unit(positions), self.inside(positions)
+        positions = positions.contiguous()
+        unit = torch.empty_like(positions)
+        native.core().domain_contraction(
+            positions.data_ptr(), self.center, 1.0 / self.radius, len(positions), unit.data_ptr()
+        )
+        return unit, self.inside(positions)
+
+
+def _native(positions: Tensor) -> bool:
+    """Whether the kernels can take the positions: they have no gradient."""
+    return native.usable(positions) and not (positions.requires_grad and torch.is_grad_enabled())
 
 
 _KINDS: dict[str, type] = {"box": Box, "contraction": Contraction}

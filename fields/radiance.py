@@ -14,28 +14,11 @@ from torch import Generator, Tensor, nn
 
 from polyfield.errors import ConfigError, nearest
 from polyfield.fields.domain import Domain
+from polyfield.fields.ops.density import ACTIVATIONS, density
 from polyfield.fields.registry import ParameterGroup, build_encoder, build_head, complete
 from polyfield.fields.samples import Samples
 
 __all__ = ["RadianceConfig", "RadianceField"]
-
-# exp(15) per scene length is opaque in a millionth of it; beyond, float32 sums of optical depth lose their meaning.
-_MAX_LOG_DENSITY = 15.0
-
-
-def _exp(raw: Tensor) -> Tensor:
-    return raw.clamp(max=_MAX_LOG_DENSITY).exp()
-
-
-def _softplus(raw: Tensor) -> Tensor:
-    return nn.functional.softplus(raw)
-
-
-def _relu(raw: Tensor) -> Tensor:
-    return nn.functional.relu(raw)
-
-
-_DENSITIES = {"exp": _exp, "softplus": _softplus, "relu": _relu}
 
 
 @dataclass(frozen=True)
@@ -61,10 +44,10 @@ class RadianceConfig:
     density_gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.density not in _DENSITIES:
+        if self.density not in ACTIVATIONS:
             raise ConfigError(
                 f"density must be one of the known activations, but is {self.density!r}."
-                f"{nearest(self.density, _DENSITIES)}"
+                f"{nearest(self.density, ACTIVATIONS)}"
             )
         if not 1 <= self.features <= 1024:
             raise ConfigError(f"features must be in 1..1024, but is {self.features}.")
@@ -108,11 +91,10 @@ class RadianceField(nn.Module):
 
         Outside the domain density and its gradient are 0.
         """
-        features = self.density_head(self.encoder(self.domain.to_unit(positions)))
-        raw = features[:, 0]
+        unit, inside = self.domain.place(positions)
+        features = self.density_head(self.encoder(unit))
         gain = self.config.density_gain / self.domain.scale
-        sigma = _DENSITIES[self.config.density](raw) * gain
-        return torch.where(self.domain.inside(positions), sigma, 0.0), features
+        return density(features, inside, self.config.density, gain), features
 
     def color(self, samples: Samples, features: Float[Tensor, "N F"]) -> Float[Tensor, "N 3"]:
         """Colour (sRGB in [0, 1]) of samples, seen along their rays."""

@@ -1,9 +1,11 @@
 """Samples: the only currency between rays, fields and the compositor."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from polyfield.fields.ops.rows import take_rows
 
 __all__ = ["Samples"]
 
@@ -47,13 +49,7 @@ class Samples:
             rows: Which ones, in rising order.
             ray_offsets: Where each ray's samples then lie.
         """
-        return Samples(
-            positions=self.positions.index_select(0, rows),
-            t0=self.t0.index_select(0, rows),
-            t1=self.t1.index_select(0, rows),
-            ray_offsets=ray_offsets,
-            ray_ids=self.ray_ids.index_select(0, rows),
-            directions=self.directions,
-            times=self.times,
-            camera_ids=self.camera_ids,
+        positions, t0, t1, ray_ids = take_rows(rows, self.positions, self.t0, self.t1, self.ray_ids)
+        return replace(
+            self, positions=positions, t0=t0, t1=t1, ray_offsets=ray_offsets, ray_ids=ray_ids
         )

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, DataError
 from polyfield.fields.model import Model
+from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.samples import Samples
 from polyfield.renderers.composite import composite, visible
@@ -130,8 +131,8 @@ class VolumeRenderer:
                 sigma, marched.t0, marched.t1, marched.ray_offsets, self.config.min_transmittance
             )
             kept = marched.take(rows, offsets)
-            color = self.field.color(kept, features.index_select(0, rows))
-            sigma = sigma.index_select(0, rows)
+            sigma, features = take_rows(rows, sigma, features)
+            color = self.field.color(kept, features)
             parts.append(composite(sigma, color, kept.t0, kept.t1, offsets, background[piece]))
             samples += len(marched)
         if not parts:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from polyfield import __version__
+from polyfield import __version__, native
 from polyfield.config import from_json, to_json
 from polyfield.datasets.load import load_scene
 from polyfield.datasets.scene import Scene
@@ -172,6 +172,8 @@ def _run(
     tell: Tell,
     control: Control,
 ) -> TrainResult:
+    if native.available():
+        native.core().keep_memory()
     model_config = {k: config.model[k] for k in ("field", "domain", "render")}
     model = build_model(config.model["kind"], model_config, config.seed)
     shown = BACKGROUNDS[config.background]

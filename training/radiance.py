@@ -16,6 +16,7 @@ from torch.nn.functional import huber_loss
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError
 from polyfield.fields.model import Model
+from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.registry import ParameterGroup
 from polyfield.renderers.composite import composite, visible
@@ -134,8 +135,8 @@ class RadianceTask:
                 sigma, marched.t0, marched.t1, marched.ray_offsets, self.training.min_transmittance
             )
             samples = marched.take(rows, offsets)
-            sigma = sigma.index_select(0, rows)
-            color = self.field.color(samples, features.index_select(0, rows))
+            sigma, features = take_rows(rows, sigma, features)
+            color = self.field.color(samples, features)
 
         sigma.requires_grad_()
         color.requires_grad_()
@@ -150,8 +151,9 @@ class RadianceTask:
             ).abs().sum(-1)
             kept, weights = self._select(importance)
             subset = samples.take(kept, offsets)
-            sigma_gradient = sigma_gradient.index_select(0, kept) * weights
-            color_gradient = color_gradient.index_select(0, kept) * weights[:, None]
+            sigma_gradient, color_gradient = take_rows(kept, sigma_gradient, color_gradient)
+            sigma_gradient *= weights
+            color_gradient *= weights[:, None]
         if len(subset):
             sigma, features = self.field.density(subset.positions)
             color = self.field.color(subset, features)

@@ -2,6 +2,10 @@
 
 #include <vector>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include "dispatch.h"
 #include "parallel.h"
 
@@ -24,6 +28,15 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "Native kernels of polyfield. Addresses and sizes only: call the wrappers, which check.";
   m.def("isa", [] { return isa_name(isa()); }, "Name of the instruction set in use.");
   m.def("isa_supported", [] { return isa_supported(); }, "Names of the sets that run here.");
+  m.def(
+      "keep_memory",
+      [] {
+#if defined(__GLIBC__)
+        mallopt(M_MMAP_THRESHOLD, 1 << 30);
+        mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+      },
+      "Keep freed memory in the process: glibc else gives each large block back and faults in its pages again.");
   m.def("thread_count", &thread_count);
   m.def("set_thread_count", &set_thread_count);
 #if defined(_OPENMP)
