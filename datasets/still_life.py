@@ -201,7 +201,8 @@ def _sunlight(hits: Hits, p: Points, facing: Values) -> Values:
     """The share of the sun that is seen; 1 where a surface turns away from it, which is dark anyway."""
     at = np.flatnonzero(facing > 0)
     lit, own, share = p[:, at], hits.solid[at], np.ones_like(facing[at])
-    for number, solid in enumerate(SOLIDS):
+    # The plinth, the first, lies below all others and the sun stands above.
+    for number, solid in enumerate(SOLIDS[1:], start=1):
         # Solids do not shade themselves: all but the ring are convex.
         share *= np.where(own == number, 1, shade_of(solid, lit, _SUN, softness=0.06))
     seen = np.ones_like(facing)
