@@ -315,10 +315,12 @@ class Cameras:
     ) -> Float32[Tensor, "R 3"] | None:
         """Look up directions in the camera; None unless all pixels are pixel centres and there is a table."""
         corner = pixels.floor()
-        if self._table is None or not bool((pixels - corner == 0.5).all()):
+        if not bool((pixels - corner == 0.5).all()):
             return None
         cell = corner.long()
         if bool((cell < 0).any()) or bool((cell >= self.size[camera_ids]).any()):
+            return None
+        if self._table is None:
             return None
         table, start, width = self._table
         at = start[camera_ids] + cell[:, 1] * width[camera_ids] + cell[:, 0]

@@ -22,6 +22,7 @@ _BEFORE, _BEHIND = (
     0.75,
     2.0,
 )  # room before the nearest point and behind the farthest: smooth surfaces have no points
+_LEAST = 1e-6  # half the width of a box that would else be empty
 _ALIKE = 0.9  # mean of unit view directions, as a length: all within about 25 degrees of each other
 
 
@@ -58,7 +59,7 @@ def choose_region(posed: Posed, has_alpha: bool) -> Region:
         return _declared(posed, has_alpha, ahead)
     if posed.points is not None or posed.bounds is not None:
         return _measured(posed, has_alpha, ahead)
-    return _looked_at(posed.cameras, has_alpha, ahead)
+    return _looked_at(posed, has_alpha, ahead)
 
 
 def focus(cameras: Cameras) -> Float64[Tensor, " 3"]:
@@ -98,15 +99,44 @@ def _declared(posed: Posed, has_alpha: bool, ahead: bool) -> Region:
     )
 
 
-def _looked_at(cameras: Cameras, has_alpha: bool, ahead: bool) -> Region:
-    """Take what all cameras see about the point they look at."""
+@dataclass(frozen=True)
+class _Subject:
+    """What the cameras are about: a point, half the width that they see there, and words for it."""
+
+    center: Float64[Tensor, " 3"]
+    half: float
+    about: str
+
+
+def _subject(posed: Posed, ahead: bool) -> _Subject:
+    """Find what the cameras look at."""
+    cameras = posed.cameras
+    # Half the width that a camera sees at depth 1, over its shorter side.
+    view = float((cameras.size.double() / cameras.focal).amin(1).median()) / 2
+    measured = posed.points is not None or posed.bounds is not None
+    if ahead and measured:
+        center = _middle_ahead(posed)
+        depth = float(((center - cameras.positions) * cameras.forward).sum(1).median())
+        return _Subject(
+            center, view * depth, "around the middle of what the cameras have before them"
+        )
     center = focus(cameras)
-    distance = (cameras.positions - center).norm(dim=1)
-    # Half the width that a camera sees at the distance of the point, over its shorter side.
-    seen = distance * (cameras.size.double() / cameras.focal).amin(1) / 2
-    half = max(float(seen.median()), 1e-6)
-    usual = bool(center.norm() < 0.2) and 1.0 < half < 2.0
-    if has_alpha and usual:
+    before = ((center - cameras.positions) * cameras.forward).sum(1)
+    spread = float((cameras.positions - cameras.positions.mean(0)).norm(dim=1).max())
+    if float(before.median()) > 0.1 * spread:  # not so for cameras that look away from each other
+        distance = float((cameras.positions - center).norm(dim=1).median())
+        return _Subject(center, view * distance, "around the point the cameras look at")
+    reach = 2 * spread if posed.bounds is None else float(posed.bounds.median(0).values.mean())
+    return _Subject(
+        cameras.positions.mean(0), reach or 1.0, "around the cameras, which look outwards"
+    )
+
+
+def _looked_at(posed: Posed, has_alpha: bool, ahead: bool) -> Region:
+    """Take what all cameras see about the point they look at."""
+    cameras, subject = posed.cameras, _subject(posed, ahead)
+    center, half = subject.center, max(subject.half, _LEAST)
+    if has_alpha and float(center.norm()) < 0.2 and 1.0 < half < 2.0:
         box = torch.tensor([[-_SYNTHETIC_HALF] * 3, [_SYNTHETIC_HALF] * 3], dtype=torch.float64)
         why = (
             f"The region is the box [-1.5, 1.5]^3 of synthetic scenes: the background is transparent, and the cameras"
@@ -116,43 +146,31 @@ def _looked_at(cameras: Cameras, has_alpha: bool, ahead: bool) -> Region:
         box = torch.stack([center - half, center + half])
         background = "transparent" if has_alpha else "part of the scene"
         why = (
-            f"The region is what the cameras see around the point they look at, {2 * half:.3g} wide about"
+            f"The region is the box {subject.about}, as wide as they see there, {2 * half:.3g} about"
             f" {_place(center)}; the background is {background}."
         )
     if has_alpha:
         return Region(box, _gap(cameras, box), _farthest(cameras, box), False, ahead, why)
-    far = 100 * max(float(distance.max()), half)
+    far = 100 * max(float((cameras.positions - center).norm(dim=1).max()), half)
     return Region(box, _near(cameras, box), far, True, ahead, why)
 
 
 def _measured(posed: Posed, has_alpha: bool, ahead: bool) -> Region:
     """Take what known points and depths say, about the point that the cameras look at."""
-    cameras, points = posed.cameras, posed.points
-    view = (cameras.size.double() / cameras.focal).amin(
-        1
-    ).median() / 2  # half the width seen at depth 1
-    if ahead:
-        center = _middle_ahead(posed)
-        half = view * ((center - cameras.positions) * cameras.forward).sum(1).median()
-        about = "around the middle of what the cameras have before them"
-    else:
-        center = focus(cameras)
-        half = view * (cameras.positions - center).norm(dim=1).median()
-        about = "around the point the cameras look at"
+    cameras, points, subject = posed.cameras, posed.points, _subject(posed, ahead)
+    center, half, about = subject.center, subject.half, subject.about
     if points is not None:
         # Most points, but no more than a few times what the cameras see there: the rest is background.
-        reach = (points - center).abs().amax(1).quantile(1.0 if has_alpha else _MOST)
-        half = reach.clamp(_LEAST_SEEN * half, _MOST_SEEN * half)
+        reach = float((points - center).abs().amax(1).quantile(1.0 if has_alpha else _MOST))
+        half = min(max(reach, _LEAST_SEEN * half), _MOST_SEEN * half)
         about = f"{about} that holds most of the {len(points)} points"
-    half = half.clamp(min=1e-6)
+    half = max(half, _LEAST)
     box = torch.stack([center - half, center + half])
     facing = "Cameras face forward. " if ahead else ""
-    why = (
-        f"{facing}The region is the box {about}, {2 * float(half):.3g} wide about {_place(center)}."
-    )
+    why = f"{facing}The region is the box {about}, {2 * half:.3g} wide about {_place(center)}."
     if has_alpha:
         return Region(box, _gap(cameras, box), _farthest(cameras, box), False, ahead, why)
-    near, far, source = _near(cameras, box), 100 * float(half), "guessed"
+    near, far, source = _near(cameras, box), 100 * half, "guessed"
     if posed.bounds is not None:
         near = _BEFORE * float(posed.bounds[:, 0].min())
         far = _BEHIND * float(posed.bounds[:, 1].quantile(0.9))
@@ -169,8 +187,8 @@ def _middle_ahead(posed: Posed) -> Float64[Tensor, " 3"]:
     near, far = posed.bounds.median(0).values.tolist()
     # Harmonic: as many pixels of parallax lie before it as behind it.
     depth = 2 / (1 / near + 1 / far)
-    mean: Tensor = (posed.cameras.positions + depth * posed.cameras.forward).mean(0)
-    return mean
+    places: Tensor = posed.cameras.positions + depth * posed.cameras.forward
+    return places.mean(0)
 
 
 def _gap(cameras: Cameras, box: Float64[Tensor, "2 3"]) -> float:

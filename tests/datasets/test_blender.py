@@ -177,7 +177,7 @@ def test_without_test_views_there_is_a_warning(folder):
 
 def test_without_training_views_there_is_nothing_to_do(folder):
     (folder / "transforms_train.json").unlink()
-    with pytest.raises(InputError, match="Nothing in .* is a known scene format"):
+    with pytest.raises(InputError, match=r"Nothing in .* is a known scene format"):
         read_posed(folder)
     with pytest.raises(InputError, match="is not of the format blender: there is no"):
         read_posed(folder, "blender")

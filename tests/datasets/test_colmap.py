@@ -198,7 +198,7 @@ def test_missing_pictures_are_skipped_and_listed(folder):
 
 def test_no_picture_at_all(folder):
     shutil.rmtree(folder / "images")
-    with pytest.raises(InputError, match="Nothing in .* is a known scene format"):
+    with pytest.raises(InputError, match=r"Nothing in .* is a known scene format"):
         read_posed(folder)
     with pytest.raises(InputError, match="is not of the format colmap"):
         read_posed(folder, "colmap")

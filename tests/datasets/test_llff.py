@@ -137,6 +137,14 @@ def test_a_file_cut_off_at_any_byte(folder):
             read_posed(folder)
 
 
+def test_a_header_that_numpy_trips_over(folder):
+    file = folder / "poses_bounds.npy"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"'shape': (", b"'shape':(("))
+    with pytest.raises(DataError, match="is not an array of numbers in NumPy's format"):
+        read_posed(folder)
+
+
 def test_another_number_of_images(folder):
     Image.new("RGB", (24, 24)).save(folder / "images" / "more.png")
     with pytest.raises(DataError) as raised:

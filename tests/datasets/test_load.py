@@ -11,6 +11,7 @@ from PIL import Image
 from polyfield.datasets import load
 from polyfield.datasets.formats import blender, colmap, llff, transforms
 from polyfield.datasets.load import load_scene, read_posed, split_by_name
+from polyfield.datasets.region import choose_region
 from polyfield.datasets.scene import Scene
 from polyfield.errors import DataError, InputError
 
@@ -108,8 +109,17 @@ def test_every_eighth_by_name_as_text():
     assert sorted(split["test"] + split["train"]) == list(range(20))
 
 
-def test_the_builtin_scene_needs_no_folder():
-    assert load_scene(None, downscale=20).format == "builtin"
+@pytest.mark.parametrize("name", [None, "builtin"])
+def test_the_builtin_scene_needs_no_folder(small_scene, monkeypatch, name):
+    asked = []
+
+    def played(downscale: int) -> Scene:  # the real one takes seconds to render
+        asked.append(downscale)
+        return small_scene
+
+    monkeypatch.setattr("polyfield.datasets.builtin.builtin_scene", played)
+    assert load_scene(name, downscale=2) is small_scene
+    assert asked == [2]
 
 
 def test_an_empty_folder(tmp_path):
@@ -120,7 +130,7 @@ def test_an_empty_folder(tmp_path):
 
 def test_a_folder_of_something_else(tmp_path):
     (tmp_path / "notes.txt").write_text("milk")
-    with pytest.raises(InputError, match="Nothing in .* is a known scene format. Looked for"):
+    with pytest.raises(InputError, match=r"Nothing in .* is a known scene format. Looked for"):
         load_scene(tmp_path)
 
 
@@ -128,12 +138,12 @@ def test_a_file_and_nothing(tmp_path):
     (tmp_path / "transforms.json").write_text("{}")
     with pytest.raises(InputError, match="is a file; a scene is a folder"):
         load_scene(tmp_path / "transforms.json")
-    with pytest.raises(InputError, match="There is no scene .*: no such folder"):
+    with pytest.raises(InputError, match=r"There is no scene .*: no such folder"):
         load_scene(tmp_path / "nowhere")
 
 
 def test_an_unknown_format_and_a_wrong_number(tmp_path):
-    with pytest.raises(InputError, match="there is no format 'colmop'. Did you mean 'colmap'"):
+    with pytest.raises(InputError, match=r"there is no format 'colmop'. Did you mean 'colmap'"):
         load_scene(tmp_path, format="colmop")
     with pytest.raises(InputError, match="--downscale must be a whole number >= 1, but is 0"):
         load_scene(tmp_path, downscale=0)
@@ -168,7 +178,7 @@ def test_a_single_image_cannot_be_trained_on(small_scene, tmp_path):
 
 def test_asking_for_a_split(small_scene):
     assert small_scene.views("test") == small_scene.split["test"]
-    with pytest.raises(InputError, match="There is no split 'tests'. Did you mean 'test'"):
+    with pytest.raises(InputError, match=r"There is no split 'tests'. Did you mean 'test'"):
         small_scene.views("tests")
 
 
@@ -180,12 +190,15 @@ def test_every_format_says_what_it_misses():
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["blender-lego", "ngp-fox", "llff-fern", "colmap-cup"])
 def test_real_cameras_look_into_their_regions(data_dir, name):
-    scene = load_scene(data_dir / "scenes" / name, downscale=8)
-    ids = torch.arange(len(scene.names))
-    origins, directions = scene.cameras.rays(ids, scene.cameras.size.float() // 2 + 0.5)
-    low, high = ((side - origins.double()) / directions.double() for side in scene.box)
+    posed = read_posed(data_dir / "scenes" / name)
+    region = choose_region(posed, has_alpha=name == "blender-lego")
+    ids = torch.arange(len(posed.names))
+    pixels = posed.cameras.size.double() / 2 + 0.25
+    origins, directions = (part.double() for part in posed.cameras.rays(ids, pixels))
+    low, high = ((side - origins) / directions for side in region.box)
     into, out = torch.minimum(low, high).amax(1), torch.maximum(low, high).amin(1)
     assert bool((into.clamp(min=0) < out).all())
-    assert bool((out > scene.near).all())
-    assert bool((into < scene.far).all())
-    assert scene.unbounded == (name != "blender-lego")
+    assert bool((out > region.near).all())
+    assert bool((into < region.far).all())
+    assert region.unbounded == (name != "blender-lego")
+    assert region.forward_facing == (name == "llff-fern")

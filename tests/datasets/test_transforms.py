@@ -115,7 +115,7 @@ def test_missing_images_are_skipped_and_listed(folder):
 def test_no_image_at_all(folder):
     for file in (folder / "images").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match="None of the 9 images that .* names exists; the first is"):
+    with pytest.raises(DataError, match=r"None of the 9 images that .* names exists; the first is"):
         read_posed(folder)
 
 
@@ -253,7 +253,7 @@ def test_a_mask_is_ignored_outside_or_empty(folder):
 
 def test_a_mask_of_another_size_or_none(folder):
     save_mask(folder, (12, 24))
-    with pytest.raises(DataError, match="mask of .* must be 24x24 pixels, but is 12x24"):
+    with pytest.raises(DataError, match=r"mask of .* must be 24x24 pixels, but is 12x24"):
         load_scene(folder).images.image(0)
     (folder / "mask.png").unlink()
     with pytest.raises(DataError, match=r"the mask mask\.png does not exist"):
