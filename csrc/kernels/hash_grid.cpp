@@ -12,29 +12,39 @@ using namespace lattice;
 constexpr int64_t forward_grain = 1024;  // points; less is not worth another thread
 
 template <int D, int F>
+PF_INLINE void interpolate(const Corners<D>& corners, const float* entries, float* out, int64_t feature_stride, int count) {
+  alignas(64) float rows[W][F];
+  for (int p = 0; p < W; ++p) {
+    entry<F> sum = {};
+    for (int c = 0; c < 1 << D; ++c)
+      sum += corners.weight[c][p] * load_entry<F>(entries + static_cast<uint64_t>(corners.index[c][p]) * F);
+    store_entry<F>(rows[p], sum);
+  }
+  for (int f = 0; f < F; ++f) {
+    vf feature;
+    for (int p = 0; p < W; ++p) feature[p] = rows[p][f];
+    if (count == W)
+      store(out + f * feature_stride, feature);
+    else
+      store_part(out + f * feature_stride, feature, count);
+  }
+}
+
+template <int D, int F>
 void forward_level(const HashGridJob& job, const HashGridLevel& level, const float* table, float* out, int64_t begin,
                    int64_t end) {
   const float* entries = table + level.offset * F;
-  for (int64_t n = begin; n < end; n += W) {
-    const int count = end - n < W ? static_cast<int>(end - n) : W;
-    Corners<D> corners;
-    find_corners<D>(job, level, n, count, __builtin_nanf(""), corners);
-    alignas(64) float rows[W][F];
-    for (int p = 0; p < W; ++p) {
-      entry<F> sum = {};
-      for (int c = 0; c < 1 << D; ++c)
-        sum += corners.weight[c][p] * load_entry<F>(entries + static_cast<uint64_t>(corners.index[c][p]) * F);
-      store_entry<F>(rows[p], sum);
+  Corners<D> ring[ahead + 1];
+  int slot = 0;
+  for (int64_t n = begin - ahead * W; n < end; n += W) {
+    const int64_t next = n + ahead * W;
+    if (next < end) {
+      Corners<D>& corners = ring[slot];
+      find_corners<D>(job, level, next, block_size(next, end), __builtin_nanf(""), corners);
+      prefetch<D, F>(corners.index, entries);
     }
-    for (int f = 0; f < F; ++f) {
-      vf feature;
-      for (int p = 0; p < W; ++p) feature[p] = rows[p][f];
-      float* place = out + f * job.points + n;
-      if (count == W)
-        store(place, feature);
-      else
-        store_part(place, feature, count);
-    }
+    slot = slot == ahead ? 0 : slot + 1;
+    if (n >= begin) interpolate<D, F>(ring[slot], entries, out + n, job.points, block_size(n, end));
   }
 }
 
@@ -49,32 +59,65 @@ void forward(const HashGridJob& job, const float* table, float* out) {
 // With one feature two levels can share a line, and two threads may mark it at once; the store is a plain one.
 PF_INLINE void mark(uint8_t* line) { __atomic_store_n(line, 1, __ATOMIC_RELAXED); }
 
+// What scatter knows about W points before it adds them.
+template <int D>
+struct Step {
+  Corners<D> corners;
+  int32_t repeats[W];
+};
+
+// Finds the corners of W points and asks for their lines, which the next call of add_step will write.
+template <int D, int F>
+PF_INLINE void begin_step(const HashGridJob& job, const HashGridLevel& level, int64_t point, int count, float* entries,
+                          Step<D>& step) {
+  find_repeats(find_corners<D>(job, level, point, count, 0.f, step.corners), step.repeats);
+  step.repeats[0] = 0;
+  for (int p = 0; p < count; ++p) {
+    if (step.repeats[p]) continue;
+    for (int c = 0; c < 1 << D; ++c) {
+      const int64_t place = static_cast<int64_t>(step.corners.index[c][p]) * F;
+      __builtin_prefetch(entries + place, 1);
+    }
+  }
+}
+
 // Points of the same cell that follow each other are summed in registers first: along a ray, coarse cells hold many.
+template <int D, int F>
+PF_INLINE void add_step(const Step<D>& step, const float (*rows)[F], int count, float* entries, uint8_t* marks) {
+  const Corners<D>& corners = step.corners;
+  for (int p = 0; p < count;) {
+    const int first = p;
+    entry<F> sum[1 << D];
+    entry<F> row = load_entry<F>(rows[p]);
+    for (int c = 0; c < 1 << D; ++c) sum[c] = corners.weight[c][p] * row;
+    while (++p < count && step.repeats[p]) {
+      row = load_entry<F>(rows[p]);
+      for (int c = 0; c < 1 << D; ++c) sum[c] += corners.weight[c][p] * row;
+    }
+    for (int c = 0; c < 1 << D; ++c) {
+      const int64_t place = static_cast<int64_t>(corners.index[c][first]) * F;
+      store_entry<F>(entries + place, load_entry<F>(entries + place) + sum[c]);
+      if (marks != nullptr) mark(marks + place / 16);
+    }
+  }
+}
+
 template <int D, int F>
 void scatter_level(const HashGridJob& job, const HashGridLevel& level, int64_t first_feature,
                    const HashGridUpstream& upstream, float* values, uint8_t* touched, int64_t begin, int64_t end) {
   float* entries = values + level.offset * F;
-  for (int64_t n = begin; n < end; n += W) {
-    const int count = end - n < W ? static_cast<int>(end - n) : W;
-    Corners<D> corners;
-    int32_t repeats[W];
-    find_repeats(find_corners<D>(job, level, n, count, 0.f, corners), repeats);
-    alignas(64) float rows[W][F];
-    load_upstream<F>(upstream, first_feature, n, count, rows);
-    for (int p = 0; p < count;) {
-      const int first = p;
-      entry<F> sum[1 << D];
-      entry<F> row = load_entry<F>(rows[p]);
-      for (int c = 0; c < 1 << D; ++c) sum[c] = corners.weight[c][p] * row;
-      while (++p < count && repeats[p]) {
-        row = load_entry<F>(rows[p]);
-        for (int c = 0; c < 1 << D; ++c) sum[c] += corners.weight[c][p] * row;
-      }
-      for (int c = 0; c < 1 << D; ++c) {
-        const int64_t place = static_cast<int64_t>(corners.index[c][first]) * F;
-        store_entry<F>(entries + place, load_entry<F>(entries + place) + sum[c]);
-        if (touched != nullptr) mark(touched + (level.offset * F + place) / 16);
-      }
+  uint8_t* marks = touched == nullptr ? nullptr : touched + level.offset * F / 16;
+  Step<D> ring[ahead + 1];
+  int slot = 0;
+  for (int64_t n = begin - ahead * W; n < end; n += W) {
+    const int64_t next = n + ahead * W;
+    if (next < end) begin_step<D, F>(job, level, next, block_size(next, end), entries, ring[slot]);
+    slot = slot == ahead ? 0 : slot + 1;
+    if (n >= begin) {
+      const int count = block_size(n, end);
+      alignas(64) float rows[W][F];
+      load_upstream<F>(upstream, first_feature, n, count, rows);
+      add_step<D, F>(ring[slot], rows, count, entries, marks);
     }
   }
 }

@@ -40,7 +40,7 @@ PF_INLINE void add_gradient(const Cell<D>& cell, const vf* along, bool smooth, c
   }
 }
 
-template <int D, int F>
+template <int F>
 PF_INLINE float dot(entry<F> a, const float* b) {
   float values[F], total = 0.f;
   store_entry<F>(values, a);
@@ -48,32 +48,55 @@ PF_INLINE float dot(entry<F> a, const float* b) {
   return total;
 }
 
+// What is known of W points before their entries are read.
+template <int D>
+struct Step {
+  Cell<D> cell;
+  alignas(64) uint32_t index[1 << D][W];
+};
+
+template <int D, int F>
+PF_INLINE void add_step(const HashGridJob& job, const Step<D>& step, const float* entries, const float (*rows)[F],
+                        int64_t n, int count, float* out) {
+  alignas(64) float dots[1 << D][W];
+  for (int p = 0; p < W; ++p)
+    for (int c = 0; c < 1 << D; ++c)
+      dots[c][p] = dot<F>(load_entry<F>(entries + static_cast<uint64_t>(step.index[c][p]) * F), rows[p]);
+  vf gradient[D];
+  load_rows<D>(out + n * D, count, gradient);
+  if (job.along != nullptr) {
+    vf along[D];
+    load_rows<D>(job.along + n * D, count, along);
+    add_gradient<Dual>(step.cell, along, job.smooth, dots, gradient);
+  } else {
+    add_gradient<vf>(step.cell, nullptr, job.smooth, dots, gradient);
+  }
+  for (int p = 0; p < count; ++p)
+    for (int d = 0; d < D; ++d) out[(n + p) * D + d] = gradient[d][p];
+}
+
 template <int D, int F>
 void gradient_level(const HashGridJob& job, int l, const float* table, const HashGridUpstream& upstream, float* out,
                     int64_t begin, int64_t end) {
   const HashGridLevel& level = job.levels[l];
   const float* entries = table + level.offset * F;
-  for (int64_t n = begin; n < end; n += W) {
-    const int count = end - n < W ? static_cast<int>(end - n) : W;
-    const Cell<D> cell = locate<D>(level, job.x + n * D, count);
-    alignas(64) uint32_t index[1 << D][W];
-    alignas(64) float dots[1 << D][W], rows[W][F];
-    corner_entries(level, cell, index);
-    load_upstream<F>(upstream, l * F, n, count, rows);
-    for (int p = 0; p < W; ++p)
-      for (int c = 0; c < 1 << D; ++c)
-        dots[c][p] = dot<D, F>(load_entry<F>(entries + static_cast<uint64_t>(index[c][p]) * F), rows[p]);
-    vf gradient[D];
-    load_rows<D>(out + n * D, count, gradient);
-    if (job.along != nullptr) {
-      vf along[D];
-      load_rows<D>(job.along + n * D, count, along);
-      add_gradient<Dual>(cell, along, job.smooth, dots, gradient);
-    } else {
-      add_gradient<vf>(cell, nullptr, job.smooth, dots, gradient);
+  Step<D> ring[ahead + 1];
+  int slot = 0;
+  for (int64_t n = begin - ahead * W; n < end; n += W) {
+    const int64_t next = n + ahead * W;
+    if (next < end) {
+      Step<D>& step = ring[slot];
+      step.cell = locate<D>(level, job.x + next * D, block_size(next, end));
+      corner_entries(level, step.cell, step.index);
+      prefetch<D, F>(step.index, entries);
     }
-    for (int p = 0; p < count; ++p)
-      for (int d = 0; d < D; ++d) out[(n + p) * D + d] = gradient[d][p];
+    slot = slot == ahead ? 0 : slot + 1;
+    if (n >= begin) {
+      const int count = block_size(n, end);
+      alignas(64) float rows[W][F];
+      load_upstream<F>(upstream, l * F, n, count, rows);
+      add_step<D, F>(job, ring[slot], entries, rows, n, count, out);
+    }
   }
 }
 

@@ -152,10 +152,10 @@ PF_INLINE void find_repeats(const Cell<D>& cell, int32_t (&repeats)[W]) {
   store_i(repeats, same);
 }
 
-// The F features of one entry. Vectors of 4 and 8 bytes would be passed in memory, hence a struct of loads.
+// The F features of one entry. Two of them ride in the lower half of four: compilers treat vectors of 8 bytes badly.
 template <int F>
 struct Entry {
-  typedef float type __attribute__((vector_size(F * 4)));
+  typedef float type __attribute__((vector_size((F == 2 ? 4 : F) * 4)));
 };
 template <>
 struct Entry<1> {
@@ -163,16 +163,40 @@ struct Entry<1> {
 };
 template <int F>
 using entry = typename Entry<F>::type;
+typedef double doubles __attribute__((vector_size(16)));
 
 template <int F>
 PF_INLINE entry<F> load_entry(const float* p) {
-  entry<F> v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
+  if constexpr (F == 2) {
+    double both;
+    __builtin_memcpy(&both, p, sizeof both);
+    return (entry<F>)doubles{both, 0.};
+  } else {
+    entry<F> v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
 }
 template <int F>
 PF_INLINE void store_entry(float* p, entry<F> v) {
-  __builtin_memcpy(p, &v, sizeof v);
+  if constexpr (F == 2) {
+    const double both = ((doubles)v)[0];
+    __builtin_memcpy(p, &both, sizeof both);
+  } else {
+    __builtin_memcpy(p, &v, sizeof v);
+  }
+}
+
+// Blocks of W points between asking for lines and using them: without it a core waits for memory most of the time.
+constexpr int ahead = 2;
+
+PF_INLINE int block_size(int64_t begin, int64_t end) { return end - begin < W ? static_cast<int>(end - begin) : W; }
+
+// Asks for the lines of all entries that W points will need.
+template <int D, int F>
+PF_INLINE void prefetch(const uint32_t (&index)[1 << D][W], const float* entries) {
+  for (int p = 0; p < W; ++p)
+    for (int c = 0; c < 1 << D; ++c) __builtin_prefetch(entries + static_cast<uint64_t>(index[c][p]) * F);
 }
 
 // Upstream gradient of W points at one level, a row of F for each point; rows from `count` on are zero.

@@ -35,7 +35,9 @@ class HashGridConfig:
     layout: str = "tcnn"
 
     def __post_init__(self) -> None:
-        self.geometry(3)
+        self.geometry(
+            2
+        )  # what holds for every number of axes; the rest is checked when it is built
 
     def geometry(self, dim: int) -> GridGeometry:
         """Lay the grid out over [0, 1]^dim."""
