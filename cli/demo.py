@@ -98,8 +98,10 @@ def _unseen(progress: "Progress") -> None:
 
 
 def _report(scene: Any, metrics: dict[str, Any], folder: Path) -> "Report":
+    from PIL import Image
+
     from polyfield import __version__
-    from polyfield.renderers.scene_picture import scene_picture
+    from polyfield.datasets.inspect_picture import draw_scene
     from polyfield.training.report import Report, Section, loss_curve, picture, table
     from polyfield.training.run_folder import RunFolder
 
@@ -126,7 +128,7 @@ def _report(scene: Any, metrics: dict[str, Any], folder: Path) -> "Report":
         "polyfield eval run --save-images\n"
         "polyfield render run --path orbit --out orbit.mp4</pre>"
     )
-    cameras = scene_picture(scene.cameras, scene.box, scene.split)
+    cameras = Image.fromarray(draw_scene(scene))
     return Report(
         "Polyfield: the tour",
         f"A radiance field, trained by polyfield {__version__} on {len(scene.split['train'])} pictures "

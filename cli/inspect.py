@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from polyfield.cli.arguments import Parser, add_json, print_json, whole
 from polyfield.errors import InputError, RunError
-from polyfield.files import replacing
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from polyfield.datasets.pictures import Picture
+    from polyfield.fields.model import Model
 
 __all__ = ["configure", "run"]
+
+_PICTURE_WIDTH = 400  # pixels of the picture of a run, drawn in a second or two
 
 
 def configure(parser: Parser) -> None:
@@ -54,9 +56,9 @@ def _is_model(path: Path) -> bool:
     return path.suffix == ".safetensors"
 
 
-def _scene(what: str, format: str | None, downscale: int) -> tuple[str, dict[str, Any], "Image"]:
+def _scene(what: str, format: str | None, downscale: int) -> tuple[str, dict[str, Any], "Picture"]:
+    from polyfield.datasets.inspect_picture import draw_scene, oddities
     from polyfield.datasets.load import load_scene
-    from polyfield.renderers.scene_picture import scene_picture
 
     scene = load_scene(None if what == "builtin" else what, format=format, downscale=downscale)
     cameras = scene.cameras
@@ -81,17 +83,13 @@ def _scene(what: str, format: str | None, downscale: int) -> tuple[str, dict[str
         ),
         "points": 0 if scene.points is None else len(scene.points),
         "fingerprint": scene.fingerprint,
-        "warnings": list(scene.warnings),
+        "warnings": [*scene.warnings, *oddities(scene)],
     }
-    return scene.name, facts, scene_picture(cameras, scene.box, scene.split, scene.points)
+    return scene.name, facts, draw_scene(scene)
 
 
-def _model(path: Path) -> tuple[str, dict[str, Any], "Image | None"]:
-    import torch
-
+def _model(path: Path) -> tuple[str, dict[str, Any], "Picture | None"]:
     from polyfield.fields import model_file
-    from polyfield.renderers.scene_picture import scene_picture
-    from polyfield.training.capture import captured_cameras
     from polyfield.training.run_folder import RunFolder
 
     folder = RunFolder.open(path) if path.is_dir() else None
@@ -114,18 +112,31 @@ def _model(path: Path) -> tuple[str, dict[str, Any], "Image | None"]:
     if folder is not None:
         metrics = folder.read_metrics() or {}
         facts["metrics"] = {k: metrics[k] for k in ("split", "psnr", "ssim") if k in metrics}
-    render = model.config.get("render", {})
     name = (path if path.is_dir() else path.parent).resolve().name
-    if "world_from_camera" not in model.capture or "low" not in render:
-        return name, facts, None
-    box = torch.tensor([render["low"], render["high"]], dtype=torch.float64)
-    return name, facts, scene_picture(captured_cameras(model), box, model.info.get("split", {}))
+    return name, facts, _first_view(model)
 
 
-def _save(picture: "Image", path: Path) -> None:
+def _first_view(model: "Model") -> "Picture | None":
+    """What the model shows from where its first photograph was taken; None when it kept no cameras."""
+    from polyfield.renderers.camera_path import FrameSize, camera_path
+    from polyfield.renderers.registry import renderer_for
+    from polyfield.training.capture import captured_cameras
+    from polyfield.training.evaluation import draw_view
+
+    if "world_from_camera" not in model.capture:
+        return None
+    size = FrameSize(width=_PICTURE_WIDTH)
+    camera = camera_path("test", captured_cameras(model), test=[0], size=size).cameras
+    wide, high = (int(v) for v in camera.size[0])
+    seen = draw_view(renderer_for(model), camera, 0, model.background)
+    return seen.color.reshape(high, wide, 3)
+
+
+def _save(picture: "Picture", path: Path) -> None:
+    from polyfield.datasets.pictures import save_png
+
     try:
-        with replacing(path) as beside:
-            picture.save(beside, format="PNG")
+        save_png(path, picture)
     except OSError as error:
         raise RunError(f"{path} could not be written: {error.strerror}.") from None
 

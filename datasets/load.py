@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from polyfield.datasets.image_source import MaskMeaning
     from polyfield.datasets.scene import Scene
 
-__all__ = ["FORMATS", "load_scene", "read_posed"]
+__all__ = ["FORMATS", "load_scene", "read_posed", "split_by_name"]
 
 FORMATS = ("blender", "transforms", "colmap", "llff")  # in this order they are looked for
 

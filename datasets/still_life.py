@@ -23,7 +23,7 @@ from polyfield.datasets.raycast import (
     shade_of,
 )
 
-__all__ = ["SOLIDS", "colours", "distance"]
+__all__ = ["SOLIDS", "Finish", "colours", "distance"]
 
 
 @dataclass(frozen=True)

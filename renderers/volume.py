@@ -16,7 +16,7 @@ from polyfield.fields.samples import Samples
 from polyfield.renderers.composite import composite, visible
 from polyfield.renderers.march import MarchSettings, march
 from polyfield.renderers.occupancy import OccupancyGrid
-from polyfield.renderers.registry import Rendered
+from polyfield.renderers.rendered import Rendered
 
 if TYPE_CHECKING:
     from polyfield.datasets.scene import Scene

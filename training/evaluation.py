@@ -14,7 +14,8 @@ from polyfield.datasets.pictures import save_png
 from polyfield.datasets.scene import Scene
 from polyfield.errors import InputError
 from polyfield.fields.model import Model
-from polyfield.renderers.registry import Rendered, Renderer, renderer_for
+from polyfield.renderers.registry import renderer_for
+from polyfield.renderers.rendered import Rendered, Renderer
 from polyfield.training.metrics import psnr, ssim
 
 __all__ = ["draw_view", "evaluate_model", "pixel_rays"]

@@ -41,7 +41,14 @@ from polyfield.datasets.posed import (
 from polyfield.datasets.scene import Scene
 from polyfield.errors import DataError
 
-__all__ = ["detect", "find_models", "read", "rotation_from_quaternion", "write"]
+__all__ = [
+    "detect",
+    "find_models",
+    "quaternion_from_rotation",
+    "read",
+    "rotation_from_quaternion",
+    "write",
+]
 
 MISSING = "there is no sparse/0 with cameras and images, or none of its pictures is in images/"
 

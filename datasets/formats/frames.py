@@ -32,7 +32,7 @@ from polyfield.datasets.posed import (
 from polyfield.errors import DataError
 from polyfield.files import read_json
 
-__all__ = ["Frames", "from_gl", "read_frames", "to_gl"]
+__all__ = ["Frames", "from_gl", "joined", "read_frames", "reduced_folders", "to_gl"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from polyfield.errors import ConfigError
 from polyfield.fields.ops.mlp import MlpShape, mlp
 from polyfield.fields.registry import ParameterGroup
 
-__all__ = ["Config", "Mlp", "MlpConfig", "build"]
+__all__ = ["Config", "Mlp", "MlpConfig", "build", "initial_weights"]
 
 
 @dataclass(frozen=True)

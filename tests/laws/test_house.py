@@ -22,7 +22,9 @@ MODULES = sorted(
     file for room in ROOMS if (ROOT / room).is_dir() for file in (ROOT / room).rglob("*.py")
 )
 FOLDERS = [*ROOMS, "benchmarks", "csrc", "tests"]
-LONGEST = 420  # lines: one idea a file, about 400, and a little room for the last docstring
+# Lines. One idea a file, about 400; tables of cases may make a test a little longer.
+LONGEST = {"tests": 500, "benchmarks": 500}
+LONGEST_SOURCE = 430
 
 
 def name_of(path: Path) -> str:
@@ -36,7 +38,7 @@ def test_no_file_is_too_long():
     long = {}
     for file in files:
         lines = len(file.read_text(encoding="utf-8").splitlines())
-        if lines > LONGEST:
+        if lines > LONGEST.get(file.relative_to(ROOT).parts[0], LONGEST_SOURCE):
             long[name_of(file)] = lines
     assert not long, f"split these by idea: {long}"
 
