@@ -1,5 +1,5 @@
 # make demo: install into .venv, run the tour, say where its report lies.
-# make test: install with the test extras into .venv-test, run the whole suite.
+# make test: install with the test extras and the CUDA kernels' host shim into .venv-test, run the whole suite.
 # Both need only Python 3.11 or newer and a C++ compiler, and fetch the compiler themselves when run as root.
 
 PYTHON ?= python3
@@ -34,7 +34,7 @@ bench: .venv-test/installed
 
 .venv-test/installed: $(SOURCES) | tools
 	test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
-	.venv-test/bin/python $(PIP) '.[dev,oracles]'
+	.venv-test/bin/python $(PIP) -C cmake.define.POLYFIELD_CUDA_SHIM=ON '.[dev,oracles]'
 	touch $@
 
 tools:

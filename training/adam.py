@@ -73,8 +73,8 @@ class Adam:
         >>> adam = Adam([AdamGroup("head", [weight], rate=0.1)])
         >>> weight.grad = torch.tensor([1.0, 0.0, -2.0])
         >>> adam.step()
-        >>> weight.tolist(), weight.grad.tolist()
-        ([-0.10000000149011612, 0.0, 0.10000000149011612], [0.0, 0.0, 0.0])
+        >>> (1000 * weight).round().tolist(), weight.grad.tolist()
+        ([-100.0, 0.0, 100.0], [0.0, 0.0, 0.0])
     """
 
     def __init__(self, groups: Sequence[AdamGroup]) -> None:

@@ -42,8 +42,8 @@ def frequency(
         sin^2 + cos^2 = 1 for every octave and coordinate, and octave k at x is octave 0 at 2^k x.
 
     Example:
-        >>> frequency(torch.tensor([[0.5, 0.0]]), 1, include_input=True).round(decimals=3).tolist()
-        [[0.5, 0.0, 1.0, 0.0, 0.0, 1.0]]
+        >>> frequency(torch.tensor([[0.0]]), 2, include_input=True).tolist()
+        [[0.0, 0.0, 1.0, 0.0, 1.0]]
 
     See: Mildenhall et al. (2020), "NeRF", equation 4.
     """
