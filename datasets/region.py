@@ -91,7 +91,7 @@ def _declared(posed: Posed, has_alpha: bool, ahead: bool) -> Region:
     unbounded = posed.cube_reach > 1 or not has_alpha
     side = float(2 * half.max())
     why = (
-        f"The region is the cube that {posed.format} declares, {side:.3g} wide about {_place(center)}; the scene"
+        f"The region is the cube that transforms.json declares, {side:.3g} wide about {_place(center)}; the scene"
         f" goes on to {posed.cube_reach:g} times that (aabb_scale)."
     )
     return Region(

@@ -189,7 +189,7 @@ def test_the_cube_is_instant_ngps(folder):
     scene = load_scene(folder)
     assert scene.box.tolist() == [[-1.0, -0.5, 0.0], [1.0, 1.5, 2.0]]
     assert scene.unbounded
-    assert "cube that transforms declares" in scene.reason
+    assert "cube that transforms.json declares" in scene.reason
 
 
 @pytest.mark.parametrize(
