@@ -140,7 +140,7 @@ class Images:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Sequence[UInt8[np.ndarray, "H W C"]], downscale: int = 1
+        cls, arrays: Sequence[UInt8[np.ndarray, "_ _ _"]], downscale: int = 1
     ) -> "Images":
         """Take images from memory: uint8 [H, W, 3 or 4] each, straight, as a PNG file holds them.
 

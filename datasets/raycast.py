@@ -25,6 +25,7 @@ __all__ = [
 
 Points = Float[np.ndarray, "3 N"]
 Point = Float[np.ndarray, "3 1"]
+PointOrPoints = Float[np.ndarray, "3 #N"]
 Values = Float[np.ndarray, " N"]
 
 _STEPS = 64
@@ -43,7 +44,7 @@ class Shape(Protocol):
         """Signed distance to its surface, negative inside."""
         ...
 
-    def span(self, o: Points, d: Points) -> tuple[Values, Values]:
+    def span(self, o: PointOrPoints, d: Points) -> tuple[Values, Values]:
         """Where lines enter and leave a simple hull of it; those that miss leave before they enter."""
         ...
 
@@ -58,7 +59,7 @@ class Ball:
         """Signed distance."""
         return _length(p) - np.float32(self.bound)
 
-    def span(self, o: Points, d: Points) -> tuple[Values, Values]:
+    def span(self, o: PointOrPoints, d: Points) -> tuple[Values, Values]:
         """Where lines enter and leave it."""
         return _roots(*_past_ball(o, d, self.bound))
 
@@ -81,7 +82,7 @@ class Torus:
         gap: Values = np.sqrt(across * across + p[2] * p[2]) - np.float32(self.tube)
         return gap
 
-    def span(self, o: Points, d: Points) -> tuple[Values, Values]:
+    def span(self, o: PointOrPoints, d: Points) -> tuple[Values, Values]:
         """Where lines enter and leave the slice of a ball around it."""
         return _both(_roots(*_past_ball(o, d, self.bound)), _between(o[2], d[2], self.tube))
 
@@ -106,7 +107,7 @@ class RoundedBox:
         gap: Values = _length(np.maximum(q, 0)) + inside - np.float32(self.rounding)
         return gap
 
-    def span(self, o: Points, d: Points) -> tuple[Values, Values]:
+    def span(self, o: PointOrPoints, d: Points) -> tuple[Values, Values]:
         """Where lines enter and leave the sharp box."""
         x, y, z = (_between(o[axis], d[axis], self.half[axis]) for axis in range(3))
         return _both(_both(x, y), z)
@@ -133,7 +134,7 @@ class Cylinder:
         gap: Values = corner + np.minimum(np.maximum(out, up), 0) - np.float32(self.rounding)
         return gap
 
-    def span(self, o: Points, d: Points) -> tuple[Values, Values]:
+    def span(self, o: PointOrPoints, d: Points) -> tuple[Values, Values]:
         """Where lines enter and leave the sharp cylinder."""
         a = np.maximum(d[0] * d[0] + d[1] * d[1], 1e-12)
         b = o[0] * d[0] + o[1] * d[1]
@@ -269,7 +270,7 @@ def shade_of(solid: Solid, p: Points, light: Point, softness: float) -> Values:
     return _smooth(seen)
 
 
-def dot(a: Points, b: Points) -> Values:
+def dot(a: PointOrPoints, b: PointOrPoints) -> Values:
     """Scalar products of vectors; [3, 1] stands for the same one everywhere."""
     # Three products: summing over an axis of three is several times slower.
     products: np.ndarray = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
@@ -286,7 +287,7 @@ def _length(p: Points) -> Values:
     return length
 
 
-def _past_ball(o: Points, d: Points, radius: float) -> tuple[Values, Values]:
+def _past_ball(o: PointOrPoints, d: PointOrPoints, radius: float) -> tuple[Values, Values]:
     """Where lines pass the origin nearest, and the square of half their way in a ball there."""
     middle = -dot(o, d)
     return middle, np.float32(radius * radius) - dot(o, o) + middle * middle
@@ -298,7 +299,7 @@ def _roots(middle: Values, squared: Values) -> tuple[Values, Values]:
     return np.where(squared > 0, middle - half, np.inf), np.where(squared > 0, middle + half, -1)
 
 
-def _between(o: Values, d: Values, half: float) -> tuple[Values, Values]:
+def _between(o: Float[np.ndarray, " #N"], d: Values, half: float) -> tuple[Values, Values]:
     """Where a coordinate, o + t d, is in [-half, half]."""
     slope = 1 / np.where(np.abs(d) < 1e-9, np.float32(1e-9), d)
     middle, width = -o * slope, np.abs(slope) * np.float32(half)
