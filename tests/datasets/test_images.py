@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         read_header(path)
 
 
+@cache
 def samples() -> list[bytes]:
     """Small files of each kind, whole."""
     rgba = Image.fromarray(noise(12, 15, 4))
