@@ -1,7 +1,5 @@
 #include "kernels/composite.h"
 
-#include <cmath>
-
 #include "bindings/module.h"
 #include "parallel.h"
 
@@ -58,61 +56,6 @@ void prefixes(Address offsets, Address new_offsets, int64_t rays, Address indice
     for (int64_t n = to[r]; n < to[r + 1]; ++n) out[n] = from[r] + (n - to[r]);
 }
 
-// p(x) = min(1, max(floor, rate * x)); 0 stays 0, and what is not finite is always kept.
-inline double keep_probability(double importance, double rate, double floor) {
-  if (importance == 0.) return 0.;
-  const double p = rate * importance;
-  if (!(p < 1.)) return 1.;
-  return p < floor ? floor : p;
-}
-
-// The rate for which the expected number kept is the target: Newton on a piecewise linear function that rises.
-double roulette_rate(const float* importance, int64_t n, double target, double floor) {
-  double sum = 0.;
-  for (int64_t i = 0; i < n; ++i) {
-    const double x = std::fabs(importance[i]);
-    if (x <= 3.4e38) sum += x;
-  }
-  if (!(sum > 0.)) return 0.;
-  double rate = target / sum;
-  for (int round = 0; round < 8; ++round) {
-    double expected = 0., slope = 0.;
-    for (int64_t i = 0; i < n; ++i) {
-      const double x = std::fabs(importance[i]), p = keep_probability(x, rate, floor);
-      expected += p;
-      if (p < 1. && p > floor) slope += x;
-    }
-    const double error = target - expected;
-    if (std::fabs(error) <= 0.005 * target || !(slope > 0.)) break;
-    const double next = rate + error / slope;
-    rate = next > 0.25 * rate ? next : 0.25 * rate;
-  }
-  return rate;
-}
-
-// Systematic sampling: item i is kept when a multiple of 1, shifted by `offset`, falls into its stretch of the
-// running sum of probabilities. Returns the number kept (indices and weights hold n).
-int64_t roulette(Address importance_at, int64_t n, double target, double floor, double offset, Address indices_at,
-                 Address weights_at) {
-  const float* importance = at<const float>(importance_at);
-  int64_t* indices = at<int64_t>(indices_at);
-  float* weights = at<float>(weights_at);
-  const double rate = roulette_rate(importance, n, target, floor);
-  int64_t kept = 0;
-  double sum = offset;
-  for (int64_t i = 0; i < n; ++i) {
-    const double p = keep_probability(std::fabs(importance[i]), rate, floor);
-    sum += p;
-    if (sum >= 1.) {
-      sum -= 1.;
-      indices[kept] = i;
-      weights[kept] = static_cast<float>(1. / p);
-      ++kept;
-    }
-  }
-  return kept;
-}
-
 }  // namespace
 }  // namespace polyfield
 
@@ -121,5 +64,4 @@ POLYFIELD_BINDINGS(composite) {
   m.def("composite_backward", &backward, unlocked());
   m.def("composite_visible", &visible, unlocked());
   m.def("composite_prefixes", &prefixes, unlocked());
-  m.def("roulette", &roulette, unlocked());
 }

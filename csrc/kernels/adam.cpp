@@ -78,38 +78,67 @@ PF_INLINE vi step_vector(const AdamSettings& s, float* value, float* gradient, f
   return moved & ~usable;
 }
 
+// A line, whole or the last and short: then on a copy that ends in entries without gradient.
+PF_INLINE vi step_line(const AdamTensor& t, const AdamSettings& s, int64_t line) {
+  const int64_t at = line * adam_line, rest = t.n - at;
+  vi unusable = {};
+  if (rest >= adam_line) {
+    for (int64_t i = at; i < at + adam_line; i += W)
+      unusable |= step_vector(s, t.value + i, t.gradient + i, t.first + i, t.second + i, t.count + i);
+    return unusable;
+  }
+  float value[adam_line] = {}, gradient[adam_line] = {}, first[adam_line] = {}, second[adam_line] = {};
+  uint16_t count[adam_line] = {};
+  for (int64_t i = 0; i < rest; ++i) {
+    value[i] = t.value[at + i];
+    gradient[i] = t.gradient[at + i];
+    first[i] = t.first[at + i];
+    second[i] = t.second[at + i];
+    count[i] = t.count[at + i];
+  }
+  for (int64_t i = 0; i < adam_line; i += W)
+    unusable |= step_vector(s, value + i, gradient + i, first + i, second + i, count + i);
+  for (int64_t i = 0; i < rest; ++i) {
+    t.value[at + i] = value[i];
+    t.gradient[at + i] = gradient[i];
+    t.first[at + i] = first[i];
+    t.second[at + i] = second[i];
+    t.count[at + i] = count[i];
+  }
+  return unusable;
+}
+
+PF_INLINE void fetch(const AdamTensor& t, int64_t line) {
+  const int64_t at = line * adam_line;
+  __builtin_prefetch(t.value + at, 1);
+  __builtin_prefetch(t.gradient + at, 1);
+  __builtin_prefetch(t.first + at, 1);
+  __builtin_prefetch(t.second + at, 1);
+  __builtin_prefetch(t.count + at, 1);
+}
+
 bool step(const AdamTensor& t, const AdamSettings& s, int64_t begin, int64_t end) {
   vi unusable = {};
-  for (int64_t line = begin; line < end; ++line) {
-    if (t.touched != nullptr) {
-      if (!t.touched[line]) continue;
-      t.touched[line] = 0;
+  if (t.touched == nullptr) {
+    for (int64_t line = begin; line < end; ++line) unusable |= step_line(t, s, line);
+    return any(unusable);
+  }
+  // Touched lines of a hash table lie anywhere: list some, and ask for each well before its turn.
+  constexpr int64_t some = 512, ahead = 12;
+  int32_t list[some];
+  for (int64_t from = begin; from < end; from += some) {
+    const int64_t to = end < from + some ? end : from + some;
+    int32_t count = 0;
+    for (int64_t line = from; line < to; ++line) {
+      list[count] = (int32_t)(line - from);
+      count += t.touched[line] != 0;
     }
-    const int64_t at = line * adam_line;
-    if (at + adam_line <= t.n) {
-      for (int64_t i = at; i < at + adam_line; i += W)
-        unusable |= step_vector(s, t.value + i, t.gradient + i, t.first + i, t.second + i, t.count + i);
-      continue;
-    }
-    // The last line may be short: work on a copy that ends in entries without gradient.
-    float value[adam_line] = {}, gradient[adam_line] = {}, first[adam_line] = {}, second[adam_line] = {};
-    uint16_t count[adam_line] = {};
-    const int64_t rest = t.n - at;
-    for (int64_t i = 0; i < rest; ++i) {
-      value[i] = t.value[at + i];
-      gradient[i] = t.gradient[at + i];
-      first[i] = t.first[at + i];
-      second[i] = t.second[at + i];
-      count[i] = t.count[at + i];
-    }
-    for (int64_t i = 0; i < adam_line; i += W)
-      unusable |= step_vector(s, value + i, gradient + i, first + i, second + i, count + i);
-    for (int64_t i = 0; i < rest; ++i) {
-      t.value[at + i] = value[i];
-      t.gradient[at + i] = 0.f;
-      t.first[at + i] = first[i];
-      t.second[at + i] = second[i];
-      t.count[at + i] = count[i];
+    if (count == 0) continue;
+    __builtin_memset(t.touched + from, 0, (uint64_t)(to - from));
+    for (int64_t i = 0; i < ahead && i < count; ++i) fetch(t, from + list[i]);
+    for (int64_t i = 0; i < count; ++i) {
+      if (i + ahead < count) fetch(t, from + list[i + ahead]);
+      unusable |= step_line(t, s, from + list[i]);
     }
   }
   return any(unusable);

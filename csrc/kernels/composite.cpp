@@ -48,23 +48,44 @@ PF_INLINE void absorb_tile(const float* sigma, const float* t0, const float* t1,
   }
 }
 
-void forward(const CompositeInputs& in, const CompositeOutputs& out, int64_t begin, int64_t end) {
+// What the samples from `begin` to `end` absorb and pass on, a tile at a time whatever the rays' lengths.
+struct Absorption {
+  const float *sigma, *t0, *t1;
+  int64_t from, to, end;  // the tile holds samples [from, to)
   float absorbed[tile], passed[tile];
+};
+
+// The end of the tile that holds sample n; samples are asked for in order, but some may be left out.
+PF_INLINE int64_t tile_with(Absorption& a, int64_t n) {
+  if (n >= a.to) {
+    a.from = n;
+    a.to = a.end - n < tile ? a.end : n + tile;
+    absorb_tile(a.sigma + n, a.t0 + n, a.t1 + n, a.to - n, a.absorbed, a.passed);
+  }
+  return a.to;
+}
+
+void forward(const CompositeInputs& in, const CompositeOutputs& out, int64_t begin, int64_t end) {
+  Absorption a;
+  a.sigma = in.sigma;
+  a.t0 = in.t0;
+  a.t1 = in.t1;
+  a.from = a.to = in.offsets[begin];
+  a.end = in.offsets[end];
   for (int64_t r = begin; r < end; ++r) {
     float left = 1.f, red = 0.f, green = 0.f, blue = 0.f, depth = 0.f, opacity = 0.f;
     const int64_t stop = in.offsets[r + 1];
-    for (int64_t n = in.offsets[r]; n < stop; n += tile) {
-      const int64_t count = stop - n < tile ? stop - n : tile;
-      absorb_tile(in.sigma + n, in.t0 + n, in.t1 + n, count, absorbed, passed);
-      for (int64_t i = 0; i < count; ++i) {
-        const float w = left * absorbed[i];
-        left *= passed[i];
-        out.weights[n + i] = w;
-        const float* c = in.rgb + 3 * (n + i);
+    for (int64_t n = in.offsets[r]; n < stop;) {
+      const int64_t last = tile_with(a, n), until = stop < last ? stop : last;
+      for (; n < until; ++n) {
+        const float w = left * a.absorbed[n - a.from];
+        left *= a.passed[n - a.from];
+        out.weights[n] = w;
+        const float* c = in.rgb + 3 * n;
         red += w * c[0];
         green += w * c[1];
         blue += w * c[2];
-        depth += w * (0.5f * (in.t0[n + i] + in.t1[n + i]));
+        depth += w * (0.5f * (in.t0[n] + in.t1[n]));
         opacity += w;
       }
     }
@@ -107,23 +128,19 @@ void backward(const CompositeInputs& in, const float* weights, const float* left
 
 void visible(const float* sigma, const float* t0, const float* t1, const int64_t* offsets, float min_transmittance,
              int64_t begin, int64_t end, int64_t* kept) {
-  float absorbed[tile], passed[tile];
+  Absorption a;
+  a.sigma = sigma;
+  a.t0 = t0;
+  a.t1 = t1;
+  a.from = a.to = offsets[begin];
+  a.end = offsets[end];
   for (int64_t r = begin; r < end; ++r) {
     float left = 1.f;
     const int64_t first = offsets[r], stop = offsets[r + 1];
     int64_t n = first;
-    // In short tiles: most rays that end do so soon.
-    for (bool going = true; going && n < stop;) {
-      const int64_t count = stop - n < 2 * W ? stop - n : 2 * W;
-      absorb_tile(sigma + n, t0 + n, t1 + n, count, absorbed, passed);
-      for (int64_t i = 0; i < count; ++i) {
-        if (left < min_transmittance) {
-          going = false;
-          break;
-        }
-        left *= passed[i];
-        ++n;
-      }
+    while (n < stop && left >= min_transmittance) {
+      const int64_t last = tile_with(a, n), until = stop < last ? stop : last;
+      for (; n < until && left >= min_transmittance; ++n) left *= a.passed[n - a.from];
     }
     kept[r] = n - first;
   }

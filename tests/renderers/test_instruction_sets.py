@@ -1,4 +1,4 @@
-"""The tests of marching, compositing, carving and Adam once more, for the plain instruction sets and for torch alone."""
+"""The tests of marching, compositing, carving and Adam once more, for older processors and for torch alone."""
 
 import os
 import subprocess
@@ -11,7 +11,10 @@ from polyfield import native
 
 HERE = Path(__file__).resolve().parent
 FILES = [
-    *(HERE / f"test_{name}.py" for name in ("composite", "march", "occupancy", "carve")),
+    *(
+        HERE / f"test_{name}.py"
+        for name in ("composite", "march", "occupancy", "carve", "roulette")
+    ),
     HERE.parent / "training" / "test_adam.py",
 ]
 # The rest is about arguments, or closed forms that hold for the reference alone.

@@ -59,7 +59,7 @@ def test_important_items_are_always_kept_and_worthless_ones_never(function) -> N
 @pytest.mark.parametrize("function", BOTH)
 def test_a_small_item_has_its_chance(function) -> None:
     importance = torch.tensor([1e-30, 1.0, 1.0])
-    draws = [function(importance, 2, i / 100) for i in range(100)]
+    draws = [function(importance, 2, (i + 0.5) / 100) for i in range(100)]
     found = [weights[0].item() for rows, weights in draws if rows[0] == 0]
     assert len(found) == 2  # the floor, 0.02, of 100
     assert found == pytest.approx([50.0, 50.0])
