@@ -43,7 +43,16 @@ PF_INLINE vf log1p_unit(vf y) {
   return fma(p * q2, q, q + q);
 }
 
-PF_INLINE vf relu(vf z) { return select(z < vf{}, vf{}, z); }  // written so that a NaN passes
+// A NaN passes: the hardware's maximum returns its second operand then.
+PF_INLINE vf relu(vf z) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_max_ps(_mm512_setzero_ps(), (__m512)z);
+#elif defined(__AVX2__)
+  return (vf)_mm256_max_ps(_mm256_setzero_ps(), (__m256)z);
+#else
+  return select(z < vf{}, vf{}, z);
+#endif
+}
 
 // The activation of z; with SLOPE also its derivative. `scale` is as in MlpShape.
 template <Activation A, bool SLOPE>

@@ -9,27 +9,17 @@
 namespace polyfield {
 namespace POLYFIELD_ISA {
 
-// Epilogue going back: gradients of the layer before (times the activation's slope), or of the network's input.
+// Epilogue going back to the layer before: times the slope of its activation.
 template <class E>
 struct BackDone {
   Activation activation;
-  int64_t lead;         // rows below are gradients of activations, rows above are of the input
   const word* acts;     // activations that the rows belong to
   const float* slopes;  // of those activations, or nullptr
   word* panel;
   word* plain;
-  float* dx;
 
   template <int OUTS, int VECS>
   __attribute__((always_inline)) void operator()(Block<OUTS, VECS>& g, int64_t o, int64_t n) const {
-    if (o >= lead) {
-      float* to = dx + (o - lead) * PANEL + n;
-#pragma GCC unroll 16
-      for (int i = 0; i < OUTS; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < VECS; ++j) store(to + i * PANEL + j * W, load(to + i * PANEL + j * W) + g.at[i][j]);
-      return;
-    }
     if (activation == Activation::relu) E::keep_positive(g, acts, o, n);
     if (slopes != nullptr) {
 #pragma GCC unroll 16
@@ -42,8 +32,8 @@ struct BackDone {
   }
 };
 
-// Epilogue of the weight gradients: add to this thread's sum.
-struct GradientDone {
+// Epilogue that adds to a float matrix: a thread's weight gradients, or a panel of input gradients.
+struct AddDone {
   float* sum;
   int64_t columns;
   template <int OUTS, int VECS>
@@ -171,18 +161,22 @@ PF_INLINE void backward_tile(const Network<E>& net, const BackwardScratch<E>& s,
       turn<E>(s.turned + t * s.turned_size, s.acts[t][l], net.steps(l) * E::PAIR, columns);
     const Rows rows = s.gradient_rows(turn_of);
     product<E>(rows, Columns{s.turned, columns, s.turned_size}, round_up(a.out, E::ROWS), columns, PANEL / E::PAIR, panels,
-               GradientDone{sums.weights[l], columns});
+               AddDone{sums.weights[l], columns});
     if (net.shape.bias)
       for (int t = 0; t < panels; ++t)
         add_bias_gradients(net, l, Rows{rows.data + t * rows.panel, rows.stride, 0}, sums.bias[l]);
-    const int64_t back = want_input ? round_up(a.columns, E::STEPS) : a.padded_lead;
-    if (back == 0) continue;
     const int next = 1 - turn_of;
-    for (int t = 0; t < panels; ++t)
-      product<E>(Rows{a.turned, net.back_steps(l), 0}, Columns{s.panel[turn_of] + t * s.panel_size, PANEL, 0}, back, PANEL,
-                 net.back_steps(l), 1,
-                 BackDone<E>{net.shape.activation, a.padded_lead, s.acts[t][l], s.slopes[t][l],
-                             s.panel[next] + t * s.panel_size, s.plain[next] + t * s.plain_size, s.dx + t * s.dx_size});
+    for (int t = 0; t < panels; ++t) {
+      const Columns gradients = {s.panel[turn_of] + t * s.panel_size, PANEL, 0};
+      const int64_t steps = net.back_steps(l), from_input = a.columns - a.padded_lead;
+      if (l > 0)
+        product<E>(Rows{a.turned, steps, 0}, gradients, a.padded_lead, PANEL, steps, 1,
+                   BackDone<E>{net.shape.activation, s.acts[t][l], s.slopes[t][l], s.panel[next] + t * s.panel_size,
+                               s.plain[next] + t * s.plain_size});
+      if (want_input && from_input > 0)
+        product<E>(Rows{a.turned + a.padded_lead * steps, steps, 0}, gradients, round_up(from_input, E::STEPS), PANEL, steps, 1,
+                   AddDone{s.dx + t * s.dx_size, PANEL});
+    }
     turn_of = next;
   }
   for (int t = 0; t < panels && want_input; ++t) {

@@ -135,6 +135,14 @@ struct Network {
   }
 };
 
+template <int OUTS, int VECS>
+PF_INLINE void add_bias(Block<OUTS, VECS>& z, const float* bias) {
+#pragma GCC unroll 16
+  for (int i = 0; i < OUTS; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < VECS; ++j) z.at[i][j] += splat(bias[i]);
+}
+
 // Epilogue of a hidden layer: bias, activation, and the panel that the next layer reads.
 template <class E>
 struct HiddenDone {
@@ -158,21 +166,21 @@ struct HiddenDone {
 
   template <int OUTS, int VECS>
   __attribute__((always_inline)) void operator()(Block<OUTS, VECS>& z, int64_t o, int64_t n) const {
-#pragma GCC unroll 16
-    for (int i = 0; i < OUTS; ++i)
-#pragma GCC unroll 4
-      for (int j = 0; j < VECS; ++j) z.at[i][j] += splat(bias[o + i]);
-    switch (shape.activation) {
-      case Activation::relu: all<Activation::relu, false>(z, 1.f, nullptr, o, n); break;
-      case Activation::sine: smooth<Activation::sine>(z, o, n); break;
-      case Activation::softplus: smooth<Activation::softplus>(z, o, n); break;
-      case Activation::none: break;
+    if (shape.bias) add_bias(z, bias + o);
+    if (shape.activation == Activation::relu) all<Activation::relu, false>(z, 1.f, nullptr, o, n);
+    if (smooth(shape.activation)) {  // a copy, so that `z` can stay in registers on the way around this call
+      Block<OUTS, VECS> copy = z;
+      if (shape.activation == Activation::sine)
+        bend<Activation::sine>(copy, o, n);
+      else
+        bend<Activation::softplus>(copy, o, n);
+      z = copy;
     }
     E::store(panel, o, n, z);
   }
 
   template <Activation A, int OUTS, int VECS>
-  __attribute__((noinline)) void smooth(Block<OUTS, VECS>& z, int64_t o, int64_t n) const {
+  __attribute__((noinline)) void bend(Block<OUTS, VECS>& z, int64_t o, int64_t n) const {
     if (slopes == nullptr)
       all<A, false>(z, shape.scale, nullptr, o, n);
     else

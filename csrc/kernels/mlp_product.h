@@ -157,6 +157,11 @@ PF_INLINE void product_block(Rows rows, Columns columns, int64_t steps, int64_t 
 template <class E, int VECS, class Done>
 PF_INLINE void product_slab(Rows rows, Columns columns, int64_t outs, int64_t steps, int64_t panels, int64_t n, Done& done) {
   int64_t o = 0;
+  if (W == 16 && VECS == 4)  // 24 sums, 4 columns and a row fill the 32 registers; in twos, as `outs` is a multiple of 4
+    for (; o + 12 <= outs; o += 12) {
+      product_block<E, 6, VECS>(rows, columns, steps, panels, o, n, done);
+      product_block<E, 6, VECS>(rows, columns, steps, panels, o + 6, n, done);
+    }
   if (W == 16 && VECS <= 2)  // narrow slabs take more rows, to keep as many sums under way
     for (; o + 8 <= outs; o += 8) product_block<E, 8, VECS>(rows, columns, steps, panels, o, n, done);
   for (; o < outs; o += 4) product_block<E, 4, VECS>(rows, columns, steps, panels, o, n, done);
