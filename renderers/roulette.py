@@ -44,7 +44,7 @@ def select_important(
 
     Example:
         >>> kept, weights = select_important(torch.tensor([4.0, 0.0, 1.0, 1.0]), target=2, offset=0.6)
-        >>> kept.tolist(), weights.tolist()
+        >>> kept.tolist(), weights.round(decimals=3).tolist()
         ([0, 2], [1.0, 2.0])
     """
     _check(importance, target, offset, floor)
