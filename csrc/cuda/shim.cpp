@@ -140,7 +140,9 @@ float exchange(float value, int source) {
   fibres[self].offered[slot] = value;
   pause(State::at_warp);
   const int other = self / warp * warp + source;
-  const bool there = source >= 0 && source < warp && other < count && fibres[other].state != State::done;
+  // By now a lane that took part may have run on to its end; one that ended before took part in fewer.
+  const bool there =
+      source >= 0 && source < warp && other < count && fibres[other].exchanges >= fibres[self].exchanges;
   return there ? fibres[other].offered[slot] : value;
 }
 
