@@ -179,6 +179,8 @@ def _run(
     shown = BACKGROUNDS[config.background]
     model.background = (1.0, 1.0, 1.0) if shown is None else shown
     model.capture, model.info = describe_capture(scene)
+    model.info["preset"] = config.preset
+    model.info["protocol"] = _protocol(config, scene)
     training = from_json(RadianceTraining, config.train, "train")
     task = RadianceTask(model, scene, training, shown, config.seed)
     rate = Rate(training.rate, training.warmup, training.hold, training.final_rate)
@@ -224,7 +226,6 @@ def _run(
     if not finished:
         return TrainResult(folder.path, loop.step, True, {})
     save(loop.step)
-    model.info["protocol"] = _protocol(config, scene)
     seconds = plan.seconds()
     tell(Progress(step=loop.step, seconds=seconds, message=f"Trained {loop.step} steps."))
     metrics: dict[str, Any] = {}
@@ -271,7 +272,7 @@ def _measure(
     counts = model.module.parameter_counts()
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS
     return {
-        "field": model.config["field"],
+        "field": model.info.get("preset"),
         "scene": scene.name,
         "split": result["split"],
         "views": result["views"],

@@ -10,6 +10,11 @@ __all__ = ["place"]
 # Beyond the sixth doubling a cell of the outermost cascade is as large as half the finest box: nothing to skip there.
 _MAX_LEVELS = 6
 
+# Samples across the finest box, and growth of the step with distance, where there are surroundings: a quarter of what
+# GPUs take. On a processor more rays are worth more than finer steps (25 s of fox at 1/4 size: 23.5 dB, against 21.6 dB
+# with 1024 and 1/256).
+_STEPS, _CONE = 384, 0.02
+
 
 def place(scene: Scene) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Choose a domain and a volume renderer's settings for a scene.
@@ -36,7 +41,8 @@ def place(scene: Scene) -> tuple[dict[str, Any], dict[str, Any], str]:
     reach = max(math.dist(p, center) for p in positions) + scene.far
     levels = min(max(math.ceil(math.log2(2 * reach / side)) + 1, 1), _MAX_LEVELS)
     far = min(scene.far, side / 2 * 2.0 ** (levels - 1) * math.sqrt(3) * 2)
-    render |= {"low": cube_low, "high": cube_high, "levels": levels, "cone": 1 / 256, "far": far}
+    render |= {"low": cube_low, "high": cube_high, "levels": levels, "far": far}
+    render |= {"steps": _STEPS, "cone": _CONE}
     domain = {"kind": "contraction", "center": center, "radius": side / 2}
     why = (
         f"The scene has surroundings: space is contracted around a ball of radius {side / 2:.3g}, "

@@ -103,7 +103,8 @@ class RadianceTask:
         self._background = background
         self._source = RaySource(scene, seed)
         self._generator = Generator().manual_seed(seed + 1)
-        self._rays = max(64, training.samples // 8)
+        # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
+        self._rays = max(64, training.samples // 512)
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
@@ -118,6 +119,7 @@ class RadianceTask:
         scene = self._scene
         if self.training.hull and scene.images.has_alpha and scene.cameras.straight:
             self.renderer.carve(scene)
+            self._rays = max(64, self.training.samples // 16)
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Render a batch and back-propagate its error."""

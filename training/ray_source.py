@@ -14,6 +14,7 @@ __all__ = ["RayBatch", "RaySource"]
 # Rays are drawn this many at a time and handed out in slices: a draw costs some twenty small tensor operations,
 # which would be a tenth of a training step if paid each time.
 _BLOCK = 1 << 16
+_TURN = 8  # blocks between changes of the images in memory, where not all fit
 
 
 @dataclass
@@ -70,9 +71,6 @@ class RaySource:
         self._scene = scene
         self._seed = seed
         self._views = torch.tensor(scene.split["train"], dtype=torch.int64)
-        sizes = scene.images.sizes[self._views]
-        self._widths = sizes[:, 0]
-        self._ends = torch.cumsum(sizes[:, 0] * sizes[:, 1], 0)
         self.block = 0
         self.offset = 0
         self._rays: RayBatch | None = None
@@ -94,13 +92,16 @@ class RaySource:
 
     def _draw(self, block: int) -> RayBatch:
         generator = Generator().manual_seed((self._seed << 32) + block)
-        pixel = torch.randint(int(self._ends[-1]), (_BLOCK,), generator=generator)
-        view = torch.searchsorted(self._ends, pixel, right=True)
-        starts = torch.cat([self._ends.new_zeros(1), self._ends[:-1]])
-        pixel = pixel - starts[view]
-        width = self._widths[view]
+        # Where memory is short, some of the images take turns; else all are there.
+        views = self._scene.images.hold(self._views, turn=block // _TURN)
+        sizes = self._scene.images.sizes[views]
+        ends = torch.cumsum(sizes[:, 0] * sizes[:, 1], 0)
+        pixel = torch.randint(int(ends[-1]), (_BLOCK,), generator=generator)
+        view = torch.searchsorted(ends, pixel, right=True)
+        pixel = pixel - (ends[view] - sizes[view, 0] * sizes[view, 1])
+        width = sizes[view, 0]
         x, y = pixel % width, torch.div(pixel, width, rounding_mode="floor")
-        camera = self._views[view]
+        camera = views[view]
         origins, directions = self._scene.cameras.rays(
             camera, torch.stack([x + 0.5, y + 0.5], dim=-1).to(torch.float32)
         )
