@@ -209,6 +209,8 @@ def test_bf16_rounds_operands_to_nearest_even() -> None:
 @pytest.mark.parametrize("points", [0, 1, 2, 63, 64, 65, 2049])
 def test_layouts_give_the_same_bits(points: int) -> None:
     """Row-major, feature-major and slices of either; the output is laid out as the input is."""
+    if not native.available():
+        pytest.skip("the native module is not there, and torch sums other layouts in another order")
     shape = MlpShape(19, 5, 32, 2, bias=True)
     weights = numbers(shape.parameters, seed=0)
     x, gradient = numbers(points, 19, seed=1), numbers(points, 5, seed=2)
