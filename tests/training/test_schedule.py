@@ -6,6 +6,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polyfield.errors import InputError
 from polyfield.training.schedule import Plan, Rate
 
