@@ -1,0 +1,341 @@
+// Drives every kernel family on small and odd sizes with several threads, for the sanitizers to watch: see sanitize.sh.
+//
+// Buffers are exactly as long as a kernel may use, so that a step beyond is seen. Values are checked by the Python tests; here a
+// result must only be finite and not depend on anything uninitialised.
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "kernels/adam.h"
+#include "kernels/carve.h"
+#include "kernels/ceilings.h"
+#include "kernels/composite.h"
+#include "kernels/domain.h"
+#include "kernels/frequency.h"
+#include "kernels/hash_grid.h"
+#include "kernels/hash_grid_gradient.h"
+#include "kernels/mlp.h"
+#include "kernels/occupancy.h"
+#include "kernels/ray_march.h"
+#include "kernels/roulette.h"
+#include "kernels/rows.h"
+#include "kernels/spherical_harmonics.h"
+#include "parallel.h"
+
+using namespace polyfield;
+
+namespace {
+
+int findings = 0;
+
+void expect(bool fine, const char* what) {
+  if (fine) return;
+  std::fprintf(stderr, "sanitize: %s\n", what);
+  ++findings;
+}
+
+float next_random() {  // in [0, 1)
+  static uint32_t state = 12345;
+  state = state * 1664525u + 1013904223u;
+  return static_cast<float>(state >> 8) * 0x1p-24f;
+}
+
+// Exactly n elements of their own, so that the address sanitizer guards both ends.
+template <class T>
+struct Buffer {
+  explicit Buffer(int64_t n, T value = T{}) : size(n), memory(new T[n > 0 ? n : 1]) {
+    for (int64_t i = 0; i < n; ++i) memory[i] = value;
+  }
+  operator T*() { return memory.get(); }
+  T& operator[](int64_t i) { return memory[i]; }
+  int64_t size;
+  std::unique_ptr<T[]> memory;
+};
+using Floats = Buffer<float>;
+
+Floats randoms(int64_t n, float low, float high) {
+  Floats b(n);
+  for (int64_t i = 0; i < n; ++i) b[i] = low + (high - low) * next_random();
+  return b;
+}
+
+void expect_finite(Floats& b, const char* what) {
+  bool fine = true;
+  for (int64_t i = 0; i < b.size; ++i) fine = fine && std::isfinite(b[i]);
+  expect(fine, what);
+}
+
+struct Scratch {  // a tile for each thread, aligned to 64 bytes
+  Scratch(size_t floats, int threads)
+      : each((floats + 15) / 16 * 16),
+        memory(static_cast<float*>(std::aligned_alloc(64, each * threads * sizeof(float))), &std::free) {}
+  float* of(int thread) { return memory.get() + each * thread; }
+  size_t each;
+  std::unique_ptr<float, void (*)(void*)> memory;
+};
+
+void drive_parallel() {
+  for (int threads : {1, 2, 3, 5}) {
+    set_thread_count(threads);
+    for (int64_t n : {0, 1, 2, 7, 64, 1000}) {
+      for (int64_t grain : {1, 3, 64}) {
+        Buffer<int> seen(n);
+        parallel_for(n, grain, [&](int64_t begin, int64_t end, int thread) {
+          expect(begin < end && (begin % grain == 0) && thread < threads, "parallel_for: a range is off");
+          for (int64_t i = begin; i < end; ++i) ++seen[i];
+        });
+        for (int64_t i = 0; i < n; ++i) expect(seen[i] == 1, "parallel_for: an index not visited once");
+      }
+      Buffer<int> seen(n);
+      parallel_tasks(n, [&](int64_t task, int) { ++seen[task]; });
+      for (int64_t i = 0; i < n; ++i) expect(seen[i] == 1, "parallel_tasks: a task not done once");
+    }
+  }
+}
+
+void drive_encoders(int64_t n) {
+  Floats d = randoms(3 * n, -1, 1);
+  for (int degree : {1, 3, 4, 8, 9, 12}) {
+    const int64_t width = degree * degree;
+    // Any numbers do for the recurrence: only where they are read matters here.
+    Floats recurrence = randoms(2 * width, 0.5f, 0.9f), out(n * width), g = randoms(n * width, -1, 1), to(3 * n);
+    Scratch scratch(16 * width, thread_count());
+    parallel_for(n, 16, [&](int64_t begin, int64_t end, int t) {
+      const ShWork work = {recurrence, scratch.of(t)};
+      spherical_harmonics().forward(d, out, begin, end, degree, work);
+      spherical_harmonics().backward(d, g, to, begin, end, degree, work);
+    });
+    expect_finite(out, "spherical harmonics");
+    expect_finite(to, "gradient of spherical harmonics");
+  }
+  for (const FrequencyShape& shape : {FrequencyShape{1, 1, false}, FrequencyShape{3, 10, true}, FrequencyShape{2, 64, true}}) {
+    Floats x = randoms(n * shape.dim, -1, 1), out(n * shape.width()), g = randoms(n * shape.width(), -1, 1),
+           to(n * shape.dim);
+    Scratch scratch(16 * (shape.width() + shape.dim), thread_count());
+    parallel_for(n, 16, [&](int64_t begin, int64_t end, int t) {
+      frequency().forward(x, out, begin, end, shape, scratch.of(t));
+      frequency().backward(x, g, to, begin, end, shape, scratch.of(t));
+    });
+    expect_finite(out, "frequency");
+  }
+}
+
+void drive_hash_grid(int64_t n) {
+  for (int dim : {2, 3, 4}) {
+    for (int features : {1, 2, 4, 8}) {
+      for (bool smooth : {false, true}) {
+        const uint32_t row = 5, dense = dim == 2 ? 32 : dim == 3 ? 128 : 632;
+        const HashGridLevel levels[3] = {{0, dense, row, dense_rule, 3.f, 0.5f, 0},
+                                         {dense, 64, 100, hashed_rule, 50.f, 0.5f, 0},
+                                         {dense + 64, 24, row, modulo_rule, 3.f, 0.f, 0}};
+        const int64_t entries = dense + 64 + 24;
+        Floats x = randoms(n * dim, -0.1f, 1.1f), along = randoms(n * dim, -1, 1);
+        if (n > 2) x[dim] = std::nanf("");
+        Floats table = randoms(entries * features, -1, 1), out(3 * features * n), g = randoms(3 * features * n, -1, 1);
+        Floats values(entries * features), to(n * dim);
+        Buffer<uint8_t> touched((entries * features + 15) / 16);
+        for (const float* direction : {static_cast<const float*>(nullptr), static_cast<const float*>(along)}) {
+          const HashGridJob job = {levels, 3, dim, features, smooth, n, x, direction};
+          hash_grid().forward(job, table, out);
+          hash_grid().scatter(job, {g, 1, 3 * features}, values, touched);
+          hash_grid().scatter(job, {g, n, 1}, values, nullptr);
+          hash_grid_gradient().points(job, table, {g, n, 1}, to);
+        }
+        expect_finite(values, "gradient of a hash grid");
+        expect_finite(to, "gradient of a hash grid to points");
+      }
+    }
+  }
+}
+
+void drive_mlp(int64_t n) {
+  const MlpShape shapes[] = {{32, 16, 64, 1, Activation::relu, 1.f, false, 0},
+                             {7, 3, 19, 3, Activation::sine, 3.f, true, 0b1010},
+                             {37, 1, 48, 2, Activation::softplus, 10.f, true, 0b10},
+                             {1, 40, 1, 1, Activation::none, 1.f, false, 0}};
+  for (const MlpShape& shape : shapes) {
+    int64_t count = 0;
+    for (int64_t l = 0; l <= shape.hidden; ++l) {
+      const int64_t in = (l == 0 ? shape.inputs : shape.width) + (shape.skips >> l & 1 ? shape.inputs : 0);
+      const int64_t out = l == shape.hidden ? shape.outputs : shape.width;
+      count += out * (in + (shape.bias ? 1 : 0));
+    }
+    Floats weights = randoms(count, -0.3f, 0.3f), for_weights(count);
+    for (int64_t extra : {int64_t{0}, shape.inputs / 2}) {
+      const int64_t columns = shape.inputs - extra, rays = 3;
+      Floats x = randoms(n * columns, -1, 1), y(n * shape.outputs), dy = randoms(n * shape.outputs, -1, 1),
+             dx(n * columns), condition = randoms(rays * extra, -1, 1), for_condition(rays * extra);
+      Buffer<int32_t> rows(n);
+      for (int64_t i = 0; i < n; ++i) rows[i] = static_cast<int32_t>(i * rays / (n > 0 ? n : 1));
+      for (bool transposed : {false, true}) {
+        const auto place = [&](float* data, int64_t width) {
+          return transposed ? PointMatrix<float>{data, 1, n} : PointMatrix<float>{data, width, 1};
+        };
+        const auto const_place = [&](float* data, int64_t width) {
+          return transposed ? PointMatrix<const float>{data, 1, n} : PointMatrix<const float>{data, width, 1};
+        };
+        MlpInput input = {const_place(x, columns), columns, nullptr, nullptr, 0, 0};
+        if (extra > 0) input = {const_place(x, columns), columns, condition, rows, rays, extra};
+        for (bool bf16 : {false, true}) {
+          mlp().forward(shape, input, weights, bf16, place(y, shape.outputs), n);
+          mlp().backward(shape, input, weights, bf16, const_place(dy, shape.outputs),
+                         {place(dx, columns), for_weights, extra > 0 ? static_cast<float*>(for_condition) : nullptr}, n);
+          expect_finite(y, "network");
+          expect_finite(dx, "gradient of a network to its input");
+          expect_finite(for_weights, "gradient of a network");
+        }
+      }
+    }
+  }
+}
+
+void drive_composite(int64_t rays) {
+  Buffer<int64_t> offsets(rays + 1);
+  for (int64_t r = 0; r < rays; ++r) offsets[r + 1] = offsets[r] + static_cast<int64_t>(next_random() * 300) % (r % 5 * 70 + 1);
+  const int64_t n = offsets[rays];
+  Floats sigma = randoms(n, 0, 9), rgb = randoms(3 * n, 0, 1), t0 = randoms(n, 0, 1), t1 = randoms(n, 0.9f, 2),
+         background = randoms(3 * rays, 0, 1);
+  Floats color(3 * rays), depth(rays), opacity(rays), left(rays), weights(n), to_sigma(n), to_rgb(3 * n),
+      to_background(3 * rays);
+  Buffer<int64_t> kept(rays);
+  const CompositeInputs in = {sigma, rgb, t0, t1, offsets, background};
+  parallel_for(rays, 4, [&](int64_t begin, int64_t end, int) {
+    composite().forward(in, {color, depth, opacity, left, weights}, begin, end);
+    composite().backward(in, weights, left, {color, nullptr, opacity, nullptr, weights}, {to_sigma, to_rgb, to_background},
+                         begin, end);
+    composite().visible(sigma, t0, t1, offsets, 1e-2f, begin, end, kept);
+  });
+  expect_finite(color, "composite");
+  expect_finite(to_sigma, "gradient of composite");
+}
+
+void drive_march(int64_t rays) {
+  const int64_t resolution = 8, cells = resolution * resolution * resolution;
+  Buffer<uint8_t> obstacles(2 * cells), distance(2 * cells);
+  for (int64_t i = 0; i < 2 * cells; ++i) obstacles[i] = next_random() < 0.05f;
+  for (int64_t level = 0; level < 2; ++level)
+    occupancy().distances(obstacles + level * cells, resolution, distance + level * cells);
+  const MarchGrid grid = {{0, 0, 0}, {1, 1, 1}, 2, static_cast<int32_t>(resolution), distance};
+  Floats origins = randoms(3 * rays, -3, 3), directions = randoms(3 * rays, -1, 1), near(rays), far(rays, 1e9f),
+         jitter = randoms(rays, 0, 0.99f);
+  if (rays > 2) {
+    origins[3] = std::nanf("");
+    directions[6] = directions[7] = directions[8] = 0.f;
+    far[0] = INFINITY;
+  }
+  const float inf = INFINITY, step = 0.05f, cone = 0.02f;
+  const MarchStep even = {step, 0, 2 * step, inf, inf, inf, inf};
+  const MarchStep growing = {step, cone, 2 * step, step / cone, 2 * step / cone, 1 / cone, 1 / cone + std::log(2.f) / cone};
+  for (const MarchStep& steps : {even, growing}) {
+    const MarchRays batch = {origins, directions, near, far, jitter};
+    Buffer<RaySpan> spans(rays);
+    Buffer<int32_t> run_counts(rays);
+    Buffer<int64_t> samples(rays), offsets(rays + 1);
+    std::vector<MarchRun> runs(4096);
+    int64_t used = 0;
+    const int64_t done = ray_march().march(batch, grid, steps, 50, 0, rays, spans, run_counts, samples, runs.data(),
+                                           static_cast<int64_t>(runs.size()), &used);
+    for (int64_t r = 0; r < done; ++r) offsets[r + 1] = offsets[r] + samples[r];
+    const int64_t n = offsets[done];
+    Floats positions(3 * n), t0(n), t1(n);
+    Buffer<int32_t> ids(n);
+    ray_march().fill(batch, steps, 0, done, spans, run_counts, offsets, runs.data(), {positions, t0, t1, ids});
+    Buffer<int64_t> found(n);
+    parallel_for(n, 16, [&](int64_t begin, int64_t end, int) { ray_march().cells(grid, positions, begin, end, found); });
+    for (int64_t i = 0; i < n; ++i) expect(found[i] >= 0 && found[i] < 2 * cells, "march: a cell outside the grid");
+    expect_finite(positions, "march");
+  }
+}
+
+void drive_upkeep(int64_t n) {
+  const CellGrid grid = {{0, 0, 0}, {1, 1, 1}, 8};
+  Buffer<int64_t> ids(n);
+  Floats points(3 * n), values = randoms(n, -0.1f, 1);
+  Buffer<uint8_t> occupied(n), kept(8 * 8 * 8, 1);
+  std::vector<double> sums(2 * thread_count());
+  parallel_for(n, 16, [&](int64_t begin, int64_t end, int t) {
+    occupancy().pick(7, nullptr, 512, begin, end, ids);
+    occupancy().points(grid, 9, ids, begin, end, points);
+    occupancy().mark(values, 0.5f, false, begin, end, occupied);
+    occupancy().sum_seen(values, begin, end, &sums[2 * t], &sums[2 * t + 1]);
+  });
+  for (int64_t i = 0; i < n; ++i) expect(ids[i] >= 0 && ids[i] < 512, "occupancy: a cell outside the grid");
+  expect_finite(points, "points of cells");
+
+  // A silhouette of 20 x 10 pixels, one of them filled: its summed-area table.
+  const int64_t width = 20, height = 10;
+  Buffer<int32_t> filled((width + 1) * (height + 1));
+  for (int64_t y = 6; y <= height; ++y)
+    for (int64_t x = 13; x <= width; ++x) filled[y * (width + 1) + x] = 1;
+  const CarveView view = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {0.1f, 0, -4}, {25, 25}, {10, 5}, width, height, filled};
+  const float half[3] = {0.125f, 0.125f, 0.125f}, corner[3] = {-1, -1, -1};
+  parallel_for(8, 1, [&](int64_t begin, int64_t end, int) { carve().carve(view, corner, half, 8, begin, end, kept); });
+
+  double sizes = 0, expected = 0, slope = 0;
+  Floats kept_weights(n);
+  Buffer<int64_t> indices(n);
+  roulette().expect(values, n, 0.5f, 0.1f, &sizes, &expected, &slope);
+  expect(roulette().draw(values, n, 0.5f, 0.1f, 12345, indices, kept_weights) <= n, "roulette kept too many");
+
+  Floats unit(3 * n), sigma(n), table = randoms(5 * 3, 0, 1), taken(n * 3);
+  Buffer<uint8_t> inside(n);
+  const float low[3] = {-0.5f, -0.5f, -0.5f}, inverse[3] = {1, 1, 1}, center[3] = {0, 0, 0};
+  Buffer<int64_t> rows(n);
+  for (int64_t i = 0; i < n; ++i) rows[i] = i % 5;
+  const RowArray array = {reinterpret_cast<uint32_t*>(static_cast<float*>(table)),
+                          reinterpret_cast<uint32_t*>(static_cast<float*>(taken)), 3, 3, 1};
+  parallel_for(n, 16, [&](int64_t begin, int64_t end, int) {
+    domain().box(points, low, inverse, begin, end, unit, inside);
+    domain().contraction(points, center, 1.f, begin, end, unit);
+    domain().exp_density(values, 1, inside, 2.f, 11.f, begin, end, sigma);
+    polyfield::rows().take(rows, begin, end, &array, 1);
+  });
+  expect_finite(unit, "domain");
+  expect_finite(sigma, "density");
+
+  const int64_t steps = 3;
+  const float first[] = {10.f, 5.f, 1.f}, second[] = {10.f, 5.f, 1.f};
+  for (bool sparse : {false, true}) {
+    Floats value = randoms(n, -1, 1), gradient = randoms(n, -1, 1), m(n), v(n);
+    Buffer<uint16_t> count(n);
+    Buffer<uint8_t> touched((n + 15) / 16, 1);
+    if (n > 5) gradient[5] = 0;
+    const AdamTensor tensor = {value, gradient, m, v, count, sparse ? static_cast<uint8_t*>(touched) : nullptr, n};
+    const AdamSettings settings = {0.01f, 0.9f, 0.99f, 1e-15f, 1e-4f, 1.f, first, second, steps};
+    parallel_for((n + 15) / 16, 1, [&](int64_t begin, int64_t end, int) { adam().step(tensor, settings, begin, end); });
+    expect_finite(value, "Adam");
+  }
+}
+
+void drive_ceilings() {
+  expect(ceilings().multiply_fp32(3) > 0 && ceilings().multiply_bf16(3) > 0, "ceilings did nothing");
+  Buffer<uint64_t> table(100, 1);
+  Buffer<int32_t> indices(64);
+  for (int i = 0; i < 64; ++i) indices[i] = i * 37 % 100;
+  expect(ceilings().gather(table, indices, 64) == 64, "a gather read something else");
+  Floats from = randoms(100, 0, 1), to(100);
+  ceilings().copy(to, from, 100);
+}
+
+}  // namespace
+
+int main() {
+  drive_parallel();
+  drive_ceilings();
+  for (int threads : {1, 3}) {
+    set_thread_count(threads);
+    for (int64_t n : {0, 1, 15, 16, 17, 131}) {
+      drive_encoders(n);
+      drive_hash_grid(n);
+      drive_mlp(n);
+      drive_composite(n);
+      drive_march(n);
+      drive_upkeep(n);
+    }
+  }
+  std::printf(findings == 0 ? "sanitize: nothing found\n" : "sanitize: %d findings\n", findings);
+  return findings == 0 ? 0 : 1;
+}
