@@ -83,7 +83,8 @@ PF_INLINE void begin_step(const HashGridJob& job, const HashGridLevel& level, in
 
 // Points of the same cell that follow each other are summed in registers first: along a ray, coarse cells hold many.
 template <int D, int F>
-PF_INLINE void add_step(const Step<D>& step, const float (*rows)[F], int count, float* entries, uint8_t* marks) {
+PF_INLINE void add_step(const Step<D>& step, const float (*rows)[F], int count, float* entries, int64_t shift,
+                        uint8_t* marks) {
   const Corners<D>& corners = step.corners;
   for (int p = 0; p < count;) {
     const int first = p;
@@ -97,8 +98,10 @@ PF_INLINE void add_step(const Step<D>& step, const float (*rows)[F], int count, 
     for (int c = 0; c < 1 << D; ++c) {
       const int64_t place = static_cast<int64_t>(corners.index[c][first]) * F;
       store_entry<F>(entries + place, load_entry<F>(entries + place) + sum[c]);
-      if (marks != nullptr) mark(marks + place / 16);
     }
+    if (marks == nullptr) continue;
+    // Measured slower: a mark only where neighbours differ in their line, bits instead of bytes.
+    for (int c = 0; c < 1 << D; ++c) mark(marks + (shift + static_cast<int64_t>(corners.index[c][first]) * F) / 16);
   }
 }
 
@@ -106,6 +109,7 @@ template <int D, int F>
 void scatter_level(const HashGridJob& job, const HashGridLevel& level, int64_t first_feature,
                    const HashGridUpstream& upstream, float* values, uint8_t* touched, int64_t begin, int64_t end) {
   float* entries = values + level.offset * F;
+  const int64_t shift = level.offset * F % 16;  // a level may begin inside a line
   uint8_t* marks = touched == nullptr ? nullptr : touched + level.offset * F / 16;
   Step<D> ring[ahead + 1];
   int slot = 0;
@@ -117,7 +121,7 @@ void scatter_level(const HashGridJob& job, const HashGridLevel& level, int64_t f
       const int count = block_size(n, end);
       alignas(64) float rows[W][F];
       load_upstream<F>(upstream, first_feature, n, count, rows);
-      add_step<D, F>(ring[slot], rows, count, entries, marks);
+      add_step<D, F>(ring[slot], rows, count, entries, shift, marks);
     }
   }
 }
