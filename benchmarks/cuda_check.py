@@ -51,7 +51,13 @@ def find_polyfield() -> None:
     if importlib.util.find_spec("jaxtyping") is None:
         stub = types.ModuleType("jaxtyping")
         anything = type("Anything", (), {"__class_getitem__": classmethod(lambda cls, _: cls)})
-        stub.__getattr__ = lambda _: anything  # type: ignore[method-assign]
+
+        def lookup(name: str) -> type:
+            if name.startswith("__"):  # asked for by inspect, and rightly missing
+                raise AttributeError(name)
+            return anything
+
+        stub.__getattr__ = lookup  # type: ignore[method-assign]
         sys.modules["jaxtyping"] = stub
     if importlib.util.find_spec("polyfield") is None:
         tree = Path(tempfile.mkdtemp()) / "polyfield"

@@ -1,7 +1,7 @@
 // The CUDA side of the kernel families. All addresses are the device's, in float32 and row-major unless said; structs are those of
 // the CPU kernels. Work is queued on the stream; errors of a launch are thrown as std::runtime_error.
 //
-// Sums over points (gradients of tables and weights) are made with atomics: their last bits vary from run to run.
+// The gradient of a table is summed with atomics: its last bits vary from run to run.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ void hash_grid_forward(const HashGridJob& job, const float* table, float* out, S
 void hash_grid_scatter(const HashGridJob& job, HashGridUpstream upstream, float* values, uint8_t* touched, Stream stream);
 void hash_grid_points(const HashGridJob& job, const float* table, HashGridUpstream upstream, float* out, Stream stream);
 
-// As MlpKernels, in fp32; widths up to 256. Every row of the weights' and the condition's gradient is added to what is there.
+// As MlpKernels::forward, in fp32; widths up to 256, else std::invalid_argument.
 void mlp_forward(const MlpShape& shape, const MlpInput& input, const float* weights, PointMatrix<float> y, int64_t points,
                  Stream stream);
 
