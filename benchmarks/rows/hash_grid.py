@@ -14,7 +14,7 @@ CASES = (
     ("L8 F4 T2^19", GridGeometry(levels=8, features=4), 1 << 15),
     ("L5 F4 T2^18", GridGeometry(levels=5, features=4, log2_table=18, finest=1024), 1 << 15),
 )
-TORCH_POINTS = 1 << 13
+TORCH_POINTS = 1 << 15
 
 
 def rows(bench: Bench) -> Iterator[Row]:

@@ -60,7 +60,7 @@ def hash_grid(
     """
     active = _checked(x, table, geometry, max_level, gradient)
     if not native.usable(x, table):
-        source = table if gradient is None else _Divert.apply(table, gradient)
+        source: Tensor = table if gradient is None else _Divert.apply(table, gradient)  # type: ignore[no-untyped-call]
         return hash_grid_reference(x, source, geometry, active)
     values, touched = (None, None) if gradient is None else (gradient.values, gradient.touched)
     features: Tensor = torch.ops.polyfield.hash_grid(

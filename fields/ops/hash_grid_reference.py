@@ -42,8 +42,13 @@ def hash_grid_reference(
     active = geometry.levels if max_level is None else max_level
     valid = ~x.isnan().any(1, keepdim=True)
     clamped = torch.where(valid, x, torch.zeros_like(x)).clamp(0, 1)
+    levels = geometry.levels_table
+    parts = table.split(
+        [level.entries for level in levels]
+    )  # one gradient a level, not one of all for each corner
     features = [
-        _level_features(clamped, table, geometry, level) for level in geometry.levels_table[:active]
+        _level_features(clamped, part, geometry, level)
+        for part, level in zip(parts[:active], levels[:active], strict=True)
     ]
     masked = x.new_zeros(x.shape[0], (geometry.levels - active) * geometry.features)
     known = torch.cat(features, 1) if features else masked[:, :0]
@@ -56,12 +61,12 @@ def _level_features(x: Tensor, table: Tensor, geometry: GridGeometry, level: Lev
     t = position - cell
     if geometry.interpolation == "smoothstep":
         t = t * t * (3 - 2 * t)
-    total = x.new_zeros(x.shape[0], geometry.features)
+    entries, weights = [], []
     for corner in itertools.product((0, 1), repeat=geometry.dim):
         vertex = cell.long() + torch.tensor(corner, device=x.device)
         weight = torch.ones_like(x[:, 0])
         for axis, step in enumerate(corner):
             weight = weight * (t[:, axis] if step else 1 - t[:, axis])
-        entry = level.offset + hash_grid_entries(vertex, level)
-        total = total + weight[:, None] * table[entry]
-    return total
+        entries.append(hash_grid_entries(vertex, level))
+        weights.append(weight)
+    return (torch.stack(weights, 1)[..., None] * table[torch.stack(entries, 1)]).sum(1)
