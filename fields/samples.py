@@ -15,7 +15,7 @@ class Samples:
     """N points along R rays, packed: the samples of ray r are rows ray_offsets[r] to ray_offsets[r + 1].
 
     Attributes:
-        positions: Middles of the intervals, in world units.
+        positions: A point of each interval, in world units.
         t0, t1: Where each interval begins and ends along its ray, in world units from the ray's origin; t0 <= t1,
             sorted within a ray, not overlapping.
         ray_offsets: Starts at 0, ends at N, never falls.

@@ -52,8 +52,8 @@ class VolumeConfig:
     min_transmittance: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not 1 <= self.levels <= 16:
-            raise ConfigError(f"render.levels must be in 1..16, but is {self.levels}.")
+        if not 1 <= self.levels <= 8:
+            raise ConfigError(f"render.levels must be in 1..8, but is {self.levels}.")
         if not 1 <= self.steps <= 65536:
             raise ConfigError(f"render.steps must be in 1..65536, but is {self.steps}.")
         if not 0 <= self.near < self.far:

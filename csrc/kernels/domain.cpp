@@ -39,7 +39,8 @@ static void exp_density(const float* raw, int64_t stride, const uint8_t* inside,
     const int count = end - n < W ? static_cast<int>(end - n) : W;
     float lane[W] = {};
     for (int i = 0; i < count; ++i) lane[i] = raw[(n + i) * stride];
-    store(lane, exp(min(load(lane), splat(limit))) * splat(gain));
+    // min in this order passes a NaN on
+    store(lane, exp(min(splat(limit), load(lane))) * splat(gain));
     for (int i = 0; i < count; ++i) sigma[n + i] = inside[n + i] ? lane[i] : 0.f;
   }
 }
