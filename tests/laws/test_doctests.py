@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = [
@@ -33,6 +34,8 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("name", modules())
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
+    module = import_module(name)
+    # An example may use torch where its module imports only names from it.
+    result = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
     assert result.attempted > 0
