@@ -134,7 +134,8 @@ class Contraction:
         """Contract."""
         y = (positions - positions.new_tensor(self.center)) / self.radius
         norm = y.norm(dim=-1, keepdim=True).clamp_min(1.0)
-        return y * ((2.0 - 1.0 / norm) / norm) * 0.25 + 0.5
+        unit: Tensor = y * ((2.0 - 1.0 / norm) / norm) * 0.25 + 0.5
+        return unit
 
     def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Everywhere."""

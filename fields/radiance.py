@@ -4,7 +4,6 @@ position -> domain -> encoder -> density head -> [log density, features]
 [features, encoded direction] -> colour head -> rgb
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,8 +116,3 @@ class RadianceField(nn.Module):
                 group.name = f"{slot}.{group.name}"
                 groups.append(group)
         return groups
-
-    def parameter_counts(self) -> Mapping[str, int]:
-        """Count what is trained and what is stored (parameters and buffers that are saved)."""
-        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        return {"trained": trained, "stored": sum(t.numel() for t in self.state_dict().values())}

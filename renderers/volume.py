@@ -10,21 +10,20 @@ from torch import Generator, Tensor
 from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, DataError
 from polyfield.fields.model import Model
-from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.samples import Samples
-from polyfield.renderers.composite import composite, visible
+from polyfield.renderers.composite import composite
 from polyfield.renderers.march import MarchSettings, march
 from polyfield.renderers.occupancy import OccupancyGrid
 from polyfield.renderers.rendered import Rendered
+from polyfield.renderers.trace import Traced, trace
 
 if TYPE_CHECKING:
     from polyfield.datasets.scene import Scene
 
 __all__ = ["VolumeConfig", "VolumeRenderer"]
 
-_CHUNK = 1 << 16  # rays drawn at once
-_STRETCH = 24  # samples of a ray drawn at once: together at most 1.6 million, some 300 MB
+_CHUNK = 1 << 15  # rays drawn at once: half a million samples to begin with, some 100 MB
 
 
 @dataclass(frozen=True)
@@ -91,28 +90,37 @@ class VolumeRenderer:
         if model.renderer_state:
             self.load_state(model.renderer_state)
 
-    def march(
+    def trace(
         self,
         origins: Float[Tensor, "R 3"],
         directions: Float[Tensor, "R 3"],
+        min_transmittance: float,
         jitter: Float[Tensor, " R"] | None = None,
         coarse: float = 1.0,
-        near: Float[Tensor, " R"] | None = None,
-        max_samples: int = 1024,
-    ) -> Samples:
-        """Sample rays where the grid is occupied.
+    ) -> Traced:
+        """Find the samples of rays that can be seen, and their densities. No gradient flows.
 
         Args:
-            origins, directions: The rays; directions are unit vectors.
+            origins, directions: At most 65,536 rays; directions are unit vectors.
+            min_transmittance: What is behind this is not looked at.
             jitter: Shift of each ray's samples in [0, 1) steps; None: samples in the middle of their steps.
             coarse: Factor on all steps.
-            near: Where to begin on each ray; None: at the config's `near`.
-            max_samples: Most samples of a ray.
         """
         config = self.config
-        settings = MarchSettings(config.step * coarse, config.cone * coarse, max_samples)
-        start = config.near if near is None else near
-        return march(origins, directions, start, config.far, self.grid, settings, jitter)
+
+        def march_some(rays: Tensor, near: Tensor | None, size: int) -> Samples:
+            settings = MarchSettings(config.step * coarse, config.cone * coarse, size)
+            return march(
+                origins[rays],
+                directions[rays],
+                config.near if near is None else near,
+                config.far,
+                self.grid,
+                settings,
+                None if jitter is None else jitter[rays],
+            )
+
+        return trace(march_some, self.field.density, directions, min_transmittance)
 
     @torch.no_grad()
     def render_rays(
@@ -122,57 +130,32 @@ class VolumeRenderer:
         background: Float[Tensor, "R 3"],
     ) -> Rendered:
         """Draw rays; see `Renderer`."""
-        parts = [
-            self._render_chunk(*(rays[begin : begin + _CHUNK] for rays in (origins, directions)))
-            for begin in range(0, origins.shape[0], _CHUNK)
-        ]
+        parts, evaluated = [], 0
+        for begin in range(0, origins.shape[0], _CHUNK):
+            some = slice(begin, begin + _CHUNK)
+            traced = self.trace(origins[some], directions[some], self.config.min_transmittance)
+            samples = traced.samples
+            color = self.field.color(samples, traced.features)
+            parts.append(
+                composite(
+                    traced.sigma,
+                    color,
+                    samples.t0,
+                    samples.t1,
+                    samples.ray_offsets,
+                    background[some],
+                )
+            )
+            evaluated += traced.evaluated
         if not parts:
             return Rendered(background, origins.new_zeros(0), origins.new_zeros(0), 0)
-        color, depth, left = (torch.cat([part[i] for part in parts]) for i in range(3))
-        opacity = 1.0 - left
+        opacity = torch.cat([part.opacity for part in parts])
         return Rendered(
-            color=color + left[:, None] * background,
-            depth=depth / opacity.clamp_min(1e-6),
+            color=torch.cat([part.color for part in parts]),
+            depth=torch.cat([part.depth for part in parts]) / opacity.clamp_min(1e-6),
             opacity=opacity,
-            samples=sum(part[3] for part in parts),
+            samples=evaluated,
         )
-
-    def _render_chunk(
-        self, origins: Tensor, directions: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Colour without background, depth times opacity, transmittance left, samples.
-
-        A few samples of every ray are drawn at a time, so that nothing is evaluated far behind a surface.
-        """
-        rays = origins.shape[0]
-        color, depth = origins.new_zeros(rays, 3), origins.new_zeros(rays)
-        left, near = origins.new_ones(rays), origins.new_full((rays,), self.config.near)
-        alive, samples = torch.arange(rays), 0
-        while len(alive):
-            marched = self.march(
-                origins[alive], directions[alive], near=near[alive], max_samples=_STRETCH
-            )
-            samples += len(marched)
-            sigma, features = self.field.density(marched.positions)
-            rows, offsets = visible(
-                sigma, marched.t0, marched.t1, marched.ray_offsets, self.config.min_transmittance
-            )
-            kept = marched.take(rows, offsets)
-            sigma, features = take_rows(rows, sigma, features)
-            black = origins.new_zeros(len(alive), 3)
-            shown = composite(
-                sigma, self.field.color(kept, features), kept.t0, kept.t1, offsets, black
-            )
-            before = left[alive]
-            color[alive] += before[:, None] * shown.color
-            depth[alive] += before * shown.depth
-            left[alive] = before * shown.left
-            counts = marched.ray_offsets.diff()
-            onward = (counts == _STRETCH) & (left[alive] > self.config.min_transmittance)
-            ends = marched.ray_offsets[1:][onward] - 1
-            alive = alive[onward]
-            near[alive] = marched.t1[ends]
-        return color, depth, left, samples
 
     @torch.no_grad()
     def refresh(self, generator: Generator, warm: bool) -> None:

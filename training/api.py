@@ -126,7 +126,7 @@ def train(
         )
         config = RunConfig(
             preset=field,
-            scene=None if scene is None or isinstance(scene, Scene) else str(Path(scene).resolve()),
+            scene=_hint(scene),
             format=format,
             downscale=downscale,
             fingerprint=loaded.fingerprint,
@@ -144,6 +144,13 @@ def train(
         if not resume:
             folder.write_config(to_json(config))
         return _run(config, loaded, plan, folder, save_every, on_progress, control or Control())
+
+
+def _hint(scene: Path | str | Scene | None) -> str | None:
+    """Where to look for the scene again; None for the built-in one and for scenes made in memory."""
+    if scene is None or isinstance(scene, Scene) or str(scene) == "builtin":
+        return None
+    return str(Path(scene).resolve())
 
 
 def _load(
@@ -267,9 +274,11 @@ def _measure(
         scene,
         split,
         pictures=pictures,
-        on_view=lambda done, all_: tell(Progress(message=f"evaluated view {done} of {all_}")),
+        on_view=lambda done, views: tell(
+            Progress(step=done, steps=views, message=f"evaluated view {done} of {views}")
+        ),
     )
-    counts = model.module.parameter_counts()
+    weights = list(model.module.parameters())
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS
     return {
         "field": model.info.get("preset"),
@@ -283,8 +292,8 @@ def _measure(
         "render_seconds": result["render_seconds"],
         "steps": model.info.get("steps"),
         "train_seconds": model.info.get("train_seconds"),
-        "parameters": counts["trained"],
-        "stored_values": counts["stored"],
+        "parameters": sum(w.numel() for w in weights if w.requires_grad),
+        "stored_values": sum(t.numel() for t in model.module.state_dict().values()),
         "bytes": file.stat().st_size,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         "protocol": model.info.get("protocol"),

@@ -19,7 +19,7 @@ from polyfield.fields.model import Model
 from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.registry import ParameterGroup
-from polyfield.renderers.composite import composite, visible
+from polyfield.renderers.composite import composite
 from polyfield.renderers.roulette import select_important
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.ray_source import RayBatch, RaySource
@@ -127,18 +127,15 @@ class RadianceTask:
         jitter = torch.rand(len(batch), generator=self._generator)
         coarse = 2.0 if progress < self.training.coarse else 1.0
 
+        background = self._backgrounds(len(batch))
+        target = batch.color + (1.0 - batch.alpha[:, None]) * background
+
         with torch.no_grad():
-            marched = self.renderer.march(batch.origins, batch.directions, jitter, coarse)
-            batch = batch.slice(0, marched.rays)
-            background = self._backgrounds(len(batch))
-            target = batch.color + (1.0 - batch.alpha[:, None]) * background
-            sigma, features = self.field.density(marched.positions)
-            rows, offsets = visible(
-                sigma, marched.t0, marched.t1, marched.ray_offsets, self.training.min_transmittance
+            traced = self.renderer.trace(
+                batch.origins, batch.directions, self.training.min_transmittance, jitter, coarse
             )
-            samples = marched.take(rows, offsets)
-            sigma, features = take_rows(rows, sigma, features)
-            color = self.field.color(samples, features)
+            samples, sigma, offsets = traced.samples, traced.sigma, traced.samples.ray_offsets
+            color = self.field.color(samples, traced.features)
 
         sigma.requires_grad_()
         color.requires_grad_()
@@ -162,7 +159,7 @@ class RadianceTask:
             torch.autograd.backward([sigma, color], [sigma_gradient, color_gradient])
 
         self._adapt(len(batch), len(samples))
-        return StepReport(float(loss.detach()), error, len(marched), len(batch))
+        return StepReport(float(loss.detach()), error, traced.evaluated, len(batch))
 
     def after_step(self, step: int, progress: float) -> None:
         """Refresh the occupancy grid from time to time, often while the field is young."""

@@ -32,8 +32,9 @@ PYBIND11_MODULE(_core, m) {
       "keep_memory",
       [] {
 #if defined(__GLIBC__)
-        mallopt(M_MMAP_THRESHOLD, 1 << 30);
+        mallopt(M_MMAP_MAX, 0);  // a larger M_MMAP_THRESHOLD than 32 MB would be refused
         mallopt(M_TRIM_THRESHOLD, 1 << 30);
+        mallopt(M_TOP_PAD, 64 << 20);
 #endif
       },
       "Keep freed memory in the process: glibc else gives each large block back and faults in its pages again.");

@@ -27,7 +27,7 @@ def _load() -> tuple[ModuleType | None, str]:
     try:
         from polyfield import _core
     except ImportError as error:
-        return None, f"it did not load ({error})"
+        return None, f"it did not load ({error}); reinstall with: pip install polyfield"
     try:
         _core.isa()
     except RuntimeError as error:  # POLYFIELD_ISA asks for what is not there
@@ -39,9 +39,7 @@ def core() -> ModuleType:
     """Return the native module, or raise `RunError` saying why there is none."""
     module, reason = _load()
     if module is None:
-        raise RunError(
-            f"The native module is needed here, but {reason}. Reinstall with: pip install polyfield"
-        )
+        raise RunError(f"The native module is needed here, but {reason}.")
     return module
 
 

@@ -1,5 +1,7 @@
 """From a head's raw outputs to density: the first of them, activated, and 0 outside the domain."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -17,7 +19,11 @@ def _exp(raw: Tensor) -> Tensor:
     return raw.clamp(max=_LIMIT).exp()
 
 
-ACTIVATIONS = {"exp": _exp, "softplus": nn.functional.softplus, "relu": nn.functional.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "exp": _exp,
+    "softplus": nn.functional.softplus,
+    "relu": nn.functional.relu,
+}
 
 
 def density(
@@ -71,7 +77,7 @@ _library.define("exp_density(Tensor raw, Tensor inside, float gain) -> Tensor")
 _library.impl("exp_density", _forward, "CPU")
 
 
-@torch.library.register_fake("polyfield::exp_density", lib=_library)
+@torch.library.register_fake("polyfield::exp_density", lib=_library)  # type: ignore[untyped-decorator]
 def _fake(raw: Tensor, inside: Tensor, gain: float) -> Tensor:
     del inside, gain
     return raw.new_empty(raw.shape[0])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polyfield.config import from_json, to_json, with_changes
 from polyfield.errors import ConfigError, nearest
 

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from polyfield.errors import DataError, InputError
 from polyfield.files import read_json, replacing, write_json
 
@@ -11,9 +12,14 @@ from polyfield.files import read_json, replacing, write_json
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
     write_json(target, {"x": 1})
-    with pytest.raises(RuntimeError, match="power"), replacing(target) as beside:
-        beside.write_text("half")
-        raise RuntimeError("power")
+
+    def lose_power() -> None:
+        with replacing(target) as beside:
+            beside.write_text("half")
+            raise RuntimeError("power")
+
+    with pytest.raises(RuntimeError, match="power"):
+        lose_power()
     assert read_json(target) == {"x": 1}
     assert list(tmp_path.iterdir()) == [target]
 
