@@ -10,6 +10,10 @@ __all__ = ["place"]
 # Beyond the sixth doubling a cell of the outermost cascade is as large as half the finest box: nothing to skip there.
 _MAX_LEVELS = 6
 
+# Samples along the diagonal of a bounded scene. Half of what GPUs take: a ray costs half, and rays are what a short run
+# lacks (20 s of lego: 26.0 dB, against 24.0 dB with 1024).
+_BOUNDED_STEPS = 512
+
 # Samples across the finest box, and growth of the step with distance, where there are surroundings: a quarter of what
 # GPUs take. On a processor more rays are worth more than finer steps (25 s of fox at 1/4 size: 23.5 dB, against 21.6 dB
 # with 1024 and 1/256).
@@ -32,6 +36,7 @@ def place(scene: Scene) -> tuple[dict[str, Any], dict[str, Any], str]:
     render: dict[str, Any] = {"low": low, "high": high, "near": scene.near, "far": scene.far}
     if not scene.unbounded:
         why = "The scene is bounded: the field lives in its box."
+        render["steps"] = _BOUNDED_STEPS
         return {"kind": "box", "low": low, "high": high}, render, why
     center = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
     side = max(b - a for a, b in zip(low, high, strict=True))

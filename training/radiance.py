@@ -22,6 +22,7 @@ from polyfield.fields.registry import ParameterGroup
 from polyfield.renderers.composite import composite
 from polyfield.renderers.roulette import select_important
 from polyfield.renderers.volume import VolumeRenderer
+from polyfield.training.interest import Interest
 from polyfield.training.ray_source import RayBatch, RaySource
 from polyfield.training.task import StepReport
 
@@ -56,7 +57,7 @@ class RadianceTraining:
     roulette: float = 0.25
     huber: float = 0.1
     min_transmittance: float = 1e-3
-    coarse: float = 0.05
+    coarse: float = 0.6
     refresh: int = 32
     hull: bool = True
 
@@ -101,7 +102,12 @@ class RadianceTask:
         self.training = training
         self._scene = scene
         self._background = background
-        self._source = RaySource(scene, seed)
+        self._hull = training.hull and scene.images.has_alpha and scene.cameras.straight
+        interest = None
+        if self._hull and scene.split["train"]:
+            cell = self.renderer.cell_diagonal
+            interest = Interest.of(scene, scene.split["train"], cell)
+        self._source = RaySource(scene, seed, interest)
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
         self._rays = max(64, training.samples // 512)
@@ -116,9 +122,8 @@ class RadianceTask:
 
     def prepare(self) -> None:
         """Carve the occupancy grid from alpha, or begin with all of it occupied."""
-        scene = self._scene
-        if self.training.hull and scene.images.has_alpha and scene.cameras.straight:
-            self.renderer.carve(scene)
+        if self._hull:
+            self.renderer.carve(self._scene)
             self._rays = max(64, self.training.samples // 16)
 
     def gradients(self, step: int, progress: float) -> StepReport:

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from polyfield.datasets.scene import Scene
 from polyfield.errors import InputError
+from polyfield.training.interest import Interest
 
 __all__ = ["RayBatch", "RaySource"]
 
@@ -60,16 +61,18 @@ class RaySource:
     Args:
         scene: Its training views are drawn from, each pixel as likely as any other.
         seed: Of the draws.
+        interest: If given, only pixels that are worth it are drawn.
 
     Raises:
         InputError: There are no training views.
     """
 
-    def __init__(self, scene: Scene, seed: int) -> None:
+    def __init__(self, scene: Scene, seed: int, interest: Interest | None = None) -> None:
         if not scene.split["train"]:
             raise InputError(f"{scene.name} has no training views; all of them are held out.")
         self._scene = scene
         self._seed = seed
+        self._interest = interest
         self._views = torch.tensor(scene.split["train"], dtype=torch.int64)
         self.block = 0
         self.offset = 0
@@ -94,17 +97,29 @@ class RaySource:
         generator = Generator().manual_seed((self._seed << 32) + block)
         # Where memory is short, some of the images take turns; else all are there.
         views = self._scene.images.hold(self._views, turn=block // _TURN)
-        sizes = self._scene.images.sizes[views]
-        ends = torch.cumsum(sizes[:, 0] * sizes[:, 1], 0)
-        pixel = torch.randint(int(ends[-1]), (_BLOCK,), generator=generator)
-        view = torch.searchsorted(ends, pixel, right=True)
-        pixel = pixel - (ends[view] - sizes[view, 0] * sizes[view, 1])
-        width = sizes[view, 0]
-        x, y = pixel % width, torch.div(pixel, width, rounding_mode="floor")
-        camera = views[view]
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        while sum(len(x) for _, x, _ in parts) < _BLOCK:
+            parts.append(self._pixels(views, generator))
+        camera, x, y = (torch.cat(column)[:_BLOCK] for column in zip(*parts, strict=True))
         origins, directions = self._scene.cameras.rays(
             camera, torch.stack([x + 0.5, y + 0.5], dim=-1).to(torch.float32)
         )
         rgba = self._scene.images.gather(camera, x, y)
         weights = self._scene.images.weights(camera, x, y)
         return RayBatch(origins, directions, rgba[:, :3], rgba[:, 3], weights, camera)
+
+    def _pixels(self, views: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw a block of pixels, less those that are not worth a ray: camera, x and y of each."""
+        sizes = self._scene.images.sizes[views]
+        ends = torch.cumsum(sizes[:, 0] * sizes[:, 1], 0)
+        pixel = torch.randint(int(ends[-1]), (_BLOCK,), generator=generator)
+        view = torch.searchsorted(ends, pixel, right=True)
+        pixel = pixel - (ends[view] - sizes[view, 0] * sizes[view, 1])
+        width = sizes[view, 0]
+        camera, x, y = views[view], pixel % width, torch.div(pixel, width, rounding_mode="floor")
+        if self._interest is None:
+            return camera, x, y
+        worth = self._interest.worth(camera, x, y).nonzero()[:, 0]
+        if not len(worth):  # these images show nothing at all
+            return camera, x, y
+        return camera[worth], x[worth], y[worth]
