@@ -5,8 +5,6 @@ beat because of the bytes it moves, the table entries it gathers or the multipli
 in the same run (`Bench.floors`). Other programs on the machine change all of them alike, so ratios are what to read.
 """
 
-import ctypes
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +15,7 @@ import torch
 
 from polyfield import native
 
-__all__ = ["Bench", "Row", "keep_memory", "measure_floors"]
+__all__ = ["Bench", "Row", "measure_floors"]
 
 
 @dataclass(frozen=True)
@@ -80,23 +78,6 @@ class Bench:
                 run()
             times.append((self.now() - start) / inner)
         return median(times)
-
-
-def keep_memory() -> None:
-    """Keep freed memory in the process, so that no measurement pays for page faults.
-
-    glibc gives large blocks back to the system at once, which doubles the times of plain torch. A system without
-    mallopt is left as it is.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names of malloc.h
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(top_pad, 64 << 20)
 
 
 def measure_floors(threads: int, clock: str = "wall") -> dict[str, float]:

@@ -19,7 +19,7 @@ import torch
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))  # row files say `from harness import Row`
 
-from harness import Bench, Row, keep_memory, measure_floors  # noqa: E402
+from harness import Bench, Row, measure_floors  # noqa: E402
 
 from polyfield import native  # noqa: E402
 from polyfield.errors import InputError, PolyfieldError, nearest  # noqa: E402
@@ -68,7 +68,7 @@ def print_row(row: Row, threads: int) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    keep_memory()
+    native.core().keep_memory()
     report: dict[str, Any] = {"floors": {}, "rows": []}
     for threads in (int(text) for text in arguments.threads.split(",")):
         torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ namespace polyfield {
 namespace POLYFIELD_ISA {
 namespace {
 
-volatile float sink;  // so that no work can be left out
+thread_local volatile float sink;  // so that no work can be left out
 
 // Twelve independent sums: two multiply-adds a cycle of four to six cycles' latency need no more.
 template <class Step>
