@@ -94,7 +94,8 @@ class RaySource:
         self.block, self.offset, self._rays = block, offset, None
 
     def _draw(self, block: int) -> RayBatch:
-        generator = Generator().manual_seed((self._seed << 32) + block)
+        # torch's generator takes 32 bits of seed: an odd factor spreads seeds over them, so that streams lie far apart.
+        generator = Generator().manual_seed((self._seed * 2654435761 + block) % (1 << 32))
         # Where memory is short, some of the images take turns; else all are there.
         views = self._scene.images.hold(self._views, turn=block // _TURN)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []

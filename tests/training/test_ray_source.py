@@ -1,0 +1,87 @@
+"""Training rays: the right colours, the same stream for the same seed, none that teach nothing."""
+
+import pytest
+import torch
+
+from polyfield.datasets.builtin import builtin_scene
+from polyfield.datasets.scene import Scene
+from polyfield.fields.model import build_model
+from polyfield.fields.presets import preset
+from polyfield.renderers.volume import VolumeRenderer
+from polyfield.training.interest import Interest
+from polyfield.training.placement import place
+from polyfield.training.ray_source import RaySource
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return builtin_scene(views=10, size=64)
+
+
+def test_the_stream_is_its_seed_and_position(scene: Scene) -> None:
+    one, other = RaySource(scene, 3), RaySource(scene, 3)
+    first = [one.next(1000) for _ in range(4)]
+    for _ in range(2):
+        other.next(1000)
+    assert torch.equal(other.next(1000).color, first[2].color)
+    resumed = RaySource(scene, 3)
+    resumed.seek(0, 3000)
+    assert torch.equal(resumed.next(1000).origins, first[3].origins)
+    assert not torch.equal(RaySource(scene, 4).next(1000).color, first[0].color)
+
+
+def test_a_block_ends_and_the_next_begins(scene: Scene) -> None:
+    source = RaySource(scene, 0)
+    sizes = [len(source.next(50_000)) for _ in range(3)]
+    assert sizes == [50_000, (1 << 16) - 50_000, 50_000]
+    assert (source.block, source.offset) == (1, 50_000)
+
+
+def test_only_training_views_are_drawn(scene: Scene) -> None:
+    batch = RaySource(scene, 0).next(20_000)
+    assert set(batch.camera_ids.tolist()) == set(scene.split["train"])
+
+
+def test_rays_carry_the_colour_of_their_pixel(scene: Scene) -> None:
+    batch = RaySource(scene, 0).next(500)
+    for i in range(0, 500, 50):
+        camera = int(batch.camera_ids[i])
+        ids = torch.tensor([camera])
+        ahead = batch.origins[i] + 2.0 * batch.directions[i]
+        x, y = (int(v) for v in scene.cameras.project(ahead[None].double(), ids)[0])
+        pixel = scene.images.image(camera)[y, x]
+        assert torch.allclose(batch.color[i], pixel[:3])
+        assert torch.allclose(batch.alpha[i], pixel[3])
+
+
+def test_what_is_of_no_interest_has_no_samples(scene: Scene) -> None:
+    domain, render, _ = place(scene)
+    field = preset("hashgrid")["field"]
+    field["encoder"] |= {"log2_table": 12}
+    model = build_model("radiance", {"field": field, "domain": domain, "render": render})
+    renderer = VolumeRenderer(model)
+    renderer.carve(scene)
+    views = scene.split["train"]
+    interest = Interest.of(scene, views, renderer.cell_diagonal)
+    source = RaySource(scene, 0)
+    camera, x, y = source._pixels(torch.tensor(views), torch.Generator().manual_seed(0))
+    worth = interest.worth(camera, x, y)
+    assert 0.1 < worth.float().mean() < 0.9
+    pixels = torch.stack([x, y], dim=-1)[~worth].float() + 0.5
+    origins, directions = scene.cameras.rays(camera[~worth], pixels)
+    assert renderer.trace(origins, directions, 0.0).evaluated == 0
+    alpha = scene.images.gather(camera, x, y)[:, 3]
+    assert worth[alpha > 0].all()
+
+
+def test_interest_thins_the_stream(scene: Scene) -> None:
+    interest = Interest.of(scene, scene.split["train"], 0.02)
+    thinned = RaySource(scene, 0, interest).next(5000)
+    plain = RaySource(scene, 0).next(5000)
+    assert (thinned.alpha > 0).float().mean() > (plain.alpha > 0).float().mean()
+
+
+def test_images_of_nothing_still_give_rays(scene: Scene) -> None:
+    tiles = Interest.of(scene, scene.split["train"], 0.02)
+    nothing = Interest(torch.zeros_like(tiles.tiles), tiles.starts, tiles.widths)
+    assert len(RaySource(scene, 0, nothing).next(100)) == 100
