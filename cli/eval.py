@@ -18,6 +18,9 @@ def configure(parser: Parser) -> None:
         "--split", type=choice("test", "val", "train"), default="test", help="default test"
     )
     parser.add_argument("--save-images", action="store_true", help="write the views to RUN/renders")
+    parser.add_argument(
+        "--lpips", type=Path, metavar="FILE", help="weights of LPIPS (AlexNet) as safetensors"
+    )
     add_threads(parser)
     add_json(parser)
 
@@ -32,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
             scene=args.scene,
             split=args.split,
             save_images=args.save_images,
+            lpips=args.lpips,
             threads=args.threads,
             on_progress=show,
         )

@@ -19,6 +19,7 @@ from polyfield.fields.model import Model, build_model
 from polyfield.training.capture import describe_capture
 from polyfield.training.evaluation import evaluate_model
 from polyfield.training.loop import Control, Loop
+from polyfield.training.lpips import load_lpips
 from polyfield.training.placement import place
 from polyfield.training.progress import Progress
 from polyfield.training.radiance import RadianceTask, RadianceTraining
@@ -237,7 +238,7 @@ def _run(
     tell(Progress(step=loop.step, seconds=seconds, message=f"Trained {loop.step} steps."))
     metrics: dict[str, Any] = {}
     if scene.split["test"]:
-        metrics = _measure(model, scene, "test", None, folder.model_path, tell)
+        metrics = _measure(model, scene, folder.model_path, tell)
         folder.write_metrics(metrics)
     return TrainResult(folder.path, loop.step, False, metrics)
 
@@ -266,7 +267,13 @@ def _protocol(config: RunConfig, scene: Scene) -> dict[str, Any]:
 
 
 def _measure(
-    model: Model, scene: Scene, split: str, pictures: Path | None, file: Path, tell: Tell
+    model: Model,
+    scene: Scene,
+    file: Path,
+    tell: Tell,
+    split: str = "test",
+    pictures: Path | None = None,
+    lpips: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate, and put the result into the form of metrics.json."""
     result = evaluate_model(
@@ -274,6 +281,7 @@ def _measure(
         scene,
         split,
         pictures=pictures,
+        perceptual=None if lpips is None else load_lpips(lpips),
         on_view=lambda done, views: tell(
             Progress(step=done, steps=views, message=f"evaluated view {done} of {views}")
         ),
@@ -287,7 +295,7 @@ def _measure(
         "views": result["views"],
         "psnr": result["psnr"],
         "ssim": result["ssim"],
-        "lpips": None,
+        "lpips": result["lpips"],
         "per_view": result["per_view"],
         "render_seconds": result["render_seconds"],
         "steps": model.info.get("steps"),
@@ -306,6 +314,7 @@ def evaluate(
     scene: Path | str | None = None,
     split: str = "test",
     save_images: bool = False,
+    lpips: Path | None = None,
     threads: int | None = None,
     on_progress: Tell = lambda _: None,
 ) -> dict[str, Any]:
@@ -316,6 +325,7 @@ def evaluate(
         scene: Where the scene is now; None: where the run found it.
         split: "train", "val" or "test".
         save_images: Whether to save the pictures to the run's folder renders.
+        lpips: File with weights of LPIPS; None: it is not computed.
         threads: Number of threads.
         on_progress: Told how it goes.
 
@@ -352,7 +362,7 @@ def evaluate(
     if save_images:
         pictures = file.parent / "renders"
         pictures.mkdir(exist_ok=True)
-    metrics = _measure(model, loaded, split, pictures, file, on_progress)
+    metrics = _measure(model, loaded, file, on_progress, split, pictures, lpips)
     if run.is_dir() and split == "test":
         RunFolder.open(run).write_metrics(metrics)
     return metrics

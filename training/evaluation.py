@@ -46,6 +46,7 @@ def evaluate_model(
     split: str = "test",
     *,
     pictures: Path | None = None,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Compare what a model shows with the photographs of a split.
@@ -58,10 +59,12 @@ def evaluate_model(
         scene: What it should look like.
         split: "train", "val" or "test".
         pictures: Folder to save what is seen to.
+        perceptual: A distance between two pictures [H, W, 3], such as LPIPS; None: not computed.
         on_view: Called with the number of views done and of all.
 
     Returns:
-        "psnr" and "ssim" (means over views), "views", "split", "per_view" and "render_seconds" a view.
+        "psnr", "ssim" and "lpips" (means over views; None where not computed), "views", "split", "per_view" and
+        "render_seconds" a view.
 
     Raises:
         InputError: The split has no views.
@@ -72,6 +75,7 @@ def evaluate_model(
         raise InputError(f"{scene.name} has no {split} views to evaluate; it has: {filled}.")
     renderer = renderer_for(model)
     rows: list[dict[str, Any]] = []
+    distances: list[float] = []
     seconds = 0.0
     for done, (view, seen, truth, weights, spent) in enumerate(
         _pairs(renderer, scene, views, model.background), start=1
@@ -85,6 +89,8 @@ def evaluate_model(
             quality = float(psnr(seen, truth))
         name = scene.names[view]
         rows.append({"name": name, "psnr": quality, "ssim": float(ssim(seen, truth))})
+        if perceptual is not None:
+            distances.append(float(perceptual(seen, truth)))
         if pictures is not None:
             save_png(pictures / f"{split}_{done - 1:03d}_{Path(name).stem}.png", seen)
         if on_view is not None:
@@ -94,6 +100,7 @@ def evaluate_model(
         "views": len(rows),
         "psnr": sum(row["psnr"] for row in rows) / len(rows),
         "ssim": sum(row["ssim"] for row in rows) / len(rows),
+        "lpips": sum(distances) / len(distances) if distances else None,
         "per_view": rows,
         "render_seconds": seconds / len(rows),
     }

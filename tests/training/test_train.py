@@ -93,6 +93,17 @@ def test_metrics_say_what_the_contract_says(scene: Scene, tmp_path: Path) -> Non
     assert written["field"] == "hashgrid"
 
 
+def test_a_perceptual_distance_is_computed_only_where_asked_for(
+    scene: Scene, tmp_path: Path
+) -> None:
+    short(scene, tmp_path / "run", steps=2)
+    model = model_file.load(tmp_path / "run")
+    assert evaluate_model(model, scene)["lpips"] is None
+    distances = iter([torch.tensor(0.25), torch.tensor(0.75)])
+    result = evaluate_model(model, scene, perceptual=lambda a, b: next(distances))
+    assert result["lpips"] == 0.5
+
+
 def test_a_run_can_be_moved_and_evaluated_again(scene: Scene, tmp_path: Path) -> None:
     before = train(None, out=tmp_path / "here", steps=3, downscale=8, changes=SMALL).metrics
     (tmp_path / "here").rename(tmp_path / "there")
