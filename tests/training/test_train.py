@@ -100,7 +100,7 @@ def test_a_perceptual_distance_is_computed_only_where_asked_for(
     model = model_file.load(tmp_path / "run")
     assert evaluate_model(model, scene)["lpips"] is None
     distances = iter([torch.tensor(0.25), torch.tensor(0.75)])
-    result = evaluate_model(model, scene, perceptual=lambda a, b: next(distances))
+    result = evaluate_model(model, scene, perceptual=lambda *_: next(distances))
     assert result["lpips"] == 0.5
 
 
