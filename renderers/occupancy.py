@@ -67,7 +67,7 @@ class OccupancyGrid(torch.nn.Module):
         *,
         levels: int = 1,
         resolution: int = 128,
-        decay: float = 0.5,
+        decay: float = 0.8,
         min_threshold: float = 0.01,
     ) -> None:
         """Make a grid of unseen cells.

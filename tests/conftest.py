@@ -8,10 +8,17 @@ that is not there is an error: somebody expected those tests to run.
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 RAN = pytest.StashKey[set[str]]()
+
+
+# In CI the same examples come each time, so that a change is judged by what it changed; elsewhere they vary.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 def _data() -> tuple[Path, bool]:

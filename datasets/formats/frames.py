@@ -215,7 +215,7 @@ def _angle(optional: Any, axis: str) -> float | None:
 def _focal(focal: float | None, angle: float | None, side: float, where: str) -> float | None:
     if focal is not None or angle is None:
         return focal
-    if not 0 < angle < math.pi:
+    if not 1e-6 < angle < math.pi:  # less is a focal length beyond all lenses, or beyond float
         raise DataError(f"{where}: a camera angle must lie between 0 and pi, but is {angle}.")
     return 0.5 * side / math.tan(0.5 * angle)
 
