@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from polyfield import __version__
@@ -14,6 +15,7 @@ __all__ = ["load", "save"]
 
 _KIND = "field"
 _PARTS = ("renderer", "capture")
+_MAX_SIDE = 65536
 
 
 def save(model: Model, path: Path | str) -> None:
@@ -72,7 +74,25 @@ def load(path: Path | str) -> Model:
         raise DataError(f"{path}: its background must be three numbers in [0, 1].")
     model.background = (float(background[0]), float(background[1]), float(background[2]))
     model.info = _object(note, "info", path)
+    _check_capture(model, path)
     return model
+
+
+def _check_capture(model: Model, path: Path) -> None:
+    """Refuse cameras that cannot be, and views that are not there."""
+    for name, tensor in model.capture.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DataError(f"{path}: the capture's {name} is not finite.")
+    size = model.capture.get("size")
+    if size is not None and not ((size >= 1) & (size <= _MAX_SIDE)).all():
+        raise DataError(f"{path}: the capture's images must have sides of 1..{_MAX_SIDE} pixels.")
+    split = model.info.get("split", {})
+    views = 0 if size is None else len(size)
+    if not isinstance(split, dict) or not all(
+        isinstance(ids, list) and all(isinstance(i, int) and 0 <= i < views for i in ids)
+        for ids in split.values()
+    ):
+        raise DataError(f"{path}: the capture's split must list views in 0..{views - 1}.")
 
 
 def _object(note: dict[str, Any], key: str, path: Path) -> dict[str, Any]:

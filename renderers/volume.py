@@ -55,6 +55,8 @@ class VolumeConfig:
             raise ConfigError(f"render.levels must be in 1..8, but is {self.levels}.")
         if not 1 <= self.steps <= 65536:
             raise ConfigError(f"render.steps must be in 1..65536, but is {self.steps}.")
+        if not 0 <= self.cone < 1:
+            raise ConfigError(f"render.cone must be in [0, 1), but is {self.cone}.")
         if not 0 <= self.near < self.far:
             raise ConfigError(
                 f"render.near must be at least 0 and below far, but they are {self.near}, {self.far}."
@@ -79,7 +81,7 @@ class VolumeRenderer:
         if not isinstance(model.module, RadianceField):
             raise ConfigError(f"A volume renderer draws radiance fields, not {model.kind} models.")
         self.field = model.module
-        self.config = from_json(VolumeConfig, model.config["render"], "render")
+        self.config = from_json(VolumeConfig, model.config.get("render", {}), "render")
         model.config["render"] = to_json(self.config)
         self.grid = OccupancyGrid(
             self.config.low,

@@ -104,14 +104,16 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     if resume:
+        if budget is not None or steps is not None:
+            raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
         config = from_json(RunConfig, RunFolder.open(out).read_config(), "config.json")
         plan = Plan(config.steps, config.budget)
         RunFolder.check(out, resume=True)
         loaded = _load(scene, config.scene, config.format, config.downscale, on_progress)
         if loaded.fingerprint != config.fingerprint:
             raise InputError(
-                f"{loaded.name} is not the scene that this run was started with (its poses or "
-                "images differ); start a new run, or name the right scene."
+                f"{loaded.name} is not the scene that this run was started with (poses, names or "
+                "sizes of its images differ); start a new run, or name the right scene."
             )
         _, _, why = place(loaded)
     else:
@@ -141,10 +143,12 @@ def train(
         )
     plan.start()
     on_progress(Progress(message=why))
+    # All that can be refused is built before an older run in the folder is touched.
+    task = _task(config, loaded)
     with RunFolder.create(out, overwrite=overwrite, resume=resume) as folder:
         if not resume:
             folder.write_config(to_json(config))
-        return _run(config, loaded, plan, folder, save_every, on_progress, control or Control())
+        return _run(task, loaded, plan, folder, save_every, on_progress, control or Control())
 
 
 def _hint(scene: Path | str | Scene | None) -> str | None:
@@ -171,8 +175,23 @@ def _load(
     return loaded
 
 
+def _task(config: RunConfig, scene: Scene) -> RadianceTask:
+    """Build the model of a run and what trains it."""
+    if native.available():
+        native.core().keep_memory()
+    parts = {key: config.model[key] for key in ("field", "domain", "render")}
+    model = build_model(config.model["kind"], parts, config.seed)
+    shown = BACKGROUNDS[config.background]
+    model.background = (1.0, 1.0, 1.0) if shown is None else shown
+    model.capture, model.info = describe_capture(scene)
+    model.info["preset"] = config.preset
+    model.info["protocol"] = _protocol(config, scene)
+    training = from_json(RadianceTraining, config.train, "train")
+    return RadianceTask(model, scene, training, shown, config.seed)
+
+
 def _run(
-    config: RunConfig,
+    task: RadianceTask,
     scene: Scene,
     plan: Plan,
     folder: RunFolder,
@@ -180,17 +199,7 @@ def _run(
     tell: Tell,
     control: Control,
 ) -> TrainResult:
-    if native.available():
-        native.core().keep_memory()
-    model_config = {k: config.model[k] for k in ("field", "domain", "render")}
-    model = build_model(config.model["kind"], model_config, config.seed)
-    shown = BACKGROUNDS[config.background]
-    model.background = (1.0, 1.0, 1.0) if shown is None else shown
-    model.capture, model.info = describe_capture(scene)
-    model.info["preset"] = config.preset
-    model.info["protocol"] = _protocol(config, scene)
-    training = from_json(RadianceTraining, config.train, "train")
-    task = RadianceTask(model, scene, training, shown, config.seed)
+    model, training = task.model, task.training
     rate = Rate(training.rate, training.warmup, training.hold, training.final_rate)
 
     def save(step: int) -> None:
@@ -350,19 +359,27 @@ def evaluate(
         scene,
         None if config is None else config.scene,
         None if config is None or scene is not None else config.format,
-        1 if config is None else config.downscale,
+        _trained_downscale(model) if config is None else config.downscale,
         on_progress,
     )
     if config is not None and loaded.fingerprint != config.fingerprint and scene is None:
         raise InputError(
-            f"{loaded.name} has changed since this run was trained (its poses or images differ); "
-            "name the scene with --scene to evaluate on it all the same."
+            f"{loaded.name} is not what this run was trained on (poses, names or sizes of its images "
+            "differ); name a scene with --scene to evaluate on it all the same."
         )
     pictures = None
     if save_images:
         pictures = file.parent / "renders"
         pictures.mkdir(exist_ok=True)
     metrics = _measure(model, loaded, file, on_progress, split, pictures, lpips)
-    if run.is_dir() and split == "test":
+    # Figures from another scene are told, but do not replace the run's own.
+    own = config is not None and loaded.fingerprint == config.fingerprint
+    if own and run.is_dir() and split == "test":
         RunFolder.open(run).write_metrics(metrics)
     return metrics
+
+
+def _trained_downscale(model: Model) -> int:
+    protocol = model.info.get("protocol")
+    downscale = protocol.get("downscale") if isinstance(protocol, dict) else None
+    return downscale if isinstance(downscale, int) and downscale >= 1 else 1

@@ -65,9 +65,16 @@ class RadianceTraining:
         for name in ("rate", "head_rate", "final_rate", "huber", "roulette"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
-        for name in ("samples", "refresh"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} must be 1 or more, but is {getattr(self, name)}.")
+        for name, most in (("samples", 1 << 24), ("refresh", 1 << 24)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(
+                    f"train.{name} must be in 1..{most}, but is {getattr(self, name)}."
+                )
+        for name in ("final_rate", "roulette", "min_transmittance", "coarse"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
+        if self.warmup < 0:
+            raise ConfigError(f"train.warmup must not be below 0, but is {self.warmup}.")
         if not 0 <= self.hold < 1:
             raise ConfigError(f"train.hold must be in [0, 1), but is {self.hold}.")
 

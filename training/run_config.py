@@ -61,6 +61,9 @@ class RunConfig:
                 f"The background must be random, white or black, but is {self.background!r}."
                 f"{nearest(self.background, BACKGROUNDS)}"
             )
+        for key in ("kind", "field", "domain", "render"):
+            if key not in self.model:
+                raise ConfigError(f"The run's model lacks {key!r}.")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"The seed must be in 0..2147483647, but is {self.seed}.")
 

@@ -9,7 +9,7 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from polyfield.errors import RunError
+from polyfield.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ __all__ = ["available", "core", "isa", "usable"]
 def _load() -> tuple[ModuleType | None, str]:
     switch = os.environ.get("POLYFIELD_NATIVE", "on")
     if switch not in ("on", "off"):
-        raise RunError(f"POLYFIELD_NATIVE must be 'on' or 'off', but is {switch!r}.")
+        raise InputError(f"POLYFIELD_NATIVE must be 'on' or 'off', but is {switch!r}.")
     if switch == "off":
         return None, "it is switched off by POLYFIELD_NATIVE=off"
     try:
@@ -31,7 +31,7 @@ def _load() -> tuple[ModuleType | None, str]:
     try:
         _core.isa()
     except RuntimeError as error:  # POLYFIELD_ISA asks for what is not there
-        raise RunError(str(error)) from None
+        raise InputError(str(error)) from None
     return _core, ""
 
 

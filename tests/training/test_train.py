@@ -12,6 +12,7 @@ from polyfield.datasets.builtin import builtin_scene
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.fields import model_file
+from polyfield.renderers.registry import renderer_for
 from polyfield.training.api import evaluate, train
 from polyfield.training.evaluation import evaluate_model
 from polyfield.training.loop import Control
@@ -180,6 +181,10 @@ def test_bad_wishes_touch_nothing(scene: Scene, tmp_path: Path) -> None:
         ({"field": "hashgird"}, ConfigError, "Did you mean 'hashgrid'"),
         ({"changes": ("train.rat=1",)}, ConfigError, "Did you mean 'rate'"),
         ({"changes": ("train.rate=-1",)}, ConfigError, "must be above 0"),
+        ({"changes": ("field.density_head.hidden=0",)}, InputError, "hidden must be"),
+        ({"changes": ("render.resolution=7",)}, InputError, "must be a power of two"),
+        ({"changes": ("render.cone=-1",)}, ConfigError, "cone must be in"),
+        ({"changes": ("train.final_rate=1e300",)}, ConfigError, "final_rate must be in"),
         ({"precision": "fp8"}, InputError, "must be fp32 or bf16"),
         ({"background": "green"}, ConfigError, "must be random, white or black"),
     ]:
@@ -188,6 +193,53 @@ def test_bad_wishes_touch_nothing(scene: Scene, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="is not empty"):
             short(scene, run)
     assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+
+
+def test_a_plan_cannot_change_on_the_way(scene: Scene, tmp_path: Path) -> None:
+    short(scene, tmp_path / "run", control=Control(stop=StopAfter(2)))
+    for plan in ({"steps": 80}, {"budget": 9.0}):
+        with pytest.raises(InputError, match="keeps its plan"):
+            train(scene, out=tmp_path / "run", resume=True, **plan)
+
+
+def test_a_config_without_its_parts_is_one_sentence(scene: Scene, tmp_path: Path) -> None:
+    short(scene, tmp_path / "run", control=Control(stop=StopAfter(2)))
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    config["model"] = {}
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="lacks 'kind'"):
+        train(scene, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: m.info.update(split=5), "split must list views"),
+        (lambda m: m.info.update(split={"test": [999]}), "split must list views"),
+        (lambda m: m.capture["size"].fill_(-1), "must have sides of"),
+        (lambda m: m.capture["focal"].fill_(float("inf")), "focal is not finite"),
+        (lambda m: m.config.pop("render"), "render lacks the key 'low'"),
+    ],
+)
+def test_a_field_with_impossible_facts_is_refused(
+    scene: Scene, tmp_path: Path, spoil: Any, message: str
+) -> None:
+    short(scene, tmp_path / "run", steps=1)
+    model = model_file.load(tmp_path / "run")
+    spoil(model)
+    model_file.save(model, tmp_path / "run/field.safetensors")
+    with pytest.raises(InputError, match=message):
+        renderer_for(model_file.load(tmp_path / "run"))
+
+
+def test_figures_of_another_scene_do_not_replace_the_own(tmp_path: Path) -> None:
+    train(None, out=tmp_path / "run", steps=1, downscale=8, changes=SMALL)
+    before = (tmp_path / "run/metrics.json").read_text()
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    config["fingerprint"] = "of another scene"
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    evaluate(tmp_path / "run", scene="builtin")
+    assert (tmp_path / "run/metrics.json").read_text() == before
 
 
 def test_all_held_out_is_one_sentence(scene: Scene, tmp_path: Path) -> None:
