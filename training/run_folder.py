@@ -112,13 +112,20 @@ class RunFolder:
         path = Path(path)
         if overwrite and resume:
             raise InputError("--resume and --overwrite exclude each other: go on, or start anew?")
-        if path.exists() and not path.is_dir():
+        try:
+            path.lstat()
+            present = path.exists()
+        except (FileNotFoundError, NotADirectoryError):
+            present = False
+        except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+            raise InputError(f"--out cannot be used as a folder: {error}.") from None
+        if present and not path.is_dir():
             raise InputError(f"{path} is a file, but a run needs a folder.")
         if resume and not (path / CONFIG).exists():
             raise InputError(
                 f"{path} holds no run to resume: it has no {CONFIG}. Leave --resume away to start."
             )
-        if resume or overwrite or not path.exists():
+        if resume or overwrite or not present:
             return
         try:
             names = {entry.name for entry in path.iterdir()} - {FolderLock.NAME}

@@ -4,6 +4,7 @@ A run is planned by steps or by seconds. Its progress goes from 0 to 1, and ever
 that a run of 10 seconds and one of an hour go through the same phases.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -60,8 +61,10 @@ class Plan:
             raise InputError("A run needs either a number of steps or a time budget, not both.")
         if steps is not None and steps <= 0:
             raise InputError(f"The number of steps must be above 0, but is {steps}.")
-        if budget is not None and not budget > 0:
-            raise InputError(f"The time budget must be above 0 seconds, but is {budget:g}.")
+        if budget is not None and not 0 < budget < math.inf:
+            raise InputError(
+                f"The time budget must be above 0 seconds and finite, but is {budget:g}."
+            )
         self.steps = steps
         self.budget = budget
         self._before = 0.0

@@ -350,3 +350,9 @@ def test_a_nan_is_not_saved(folder):
 def test_a_state_needs_a_step(folder):
     with RunFolder.create(folder, resume=True) as run, pytest.raises(ValueError, match="step"):
         run.save_state({"weights": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_names_that_no_folder_can_have_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="--out cannot be used as a folder"):
+        RunFolder.check(tmp_path / name)
