@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["VolumeConfig", "VolumeRenderer"]
 
 _CHUNK = 1 << 15  # rays drawn at once: half a million samples to begin with, some 100 MB
+_BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)  # of a byte, lowest first
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,7 @@ class VolumeRenderer:
     def state(self) -> dict[str, Tensor]:
         """Which cells are occupied, eight to a byte."""
         occupied = (self.grid.distance.view(-1) == 0).view(-1, 8)
-        weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-        return {"occupied": (occupied * weights).sum(1, dtype=torch.uint8)}
+        return {"occupied": (occupied * _BITS).sum(1, dtype=torch.uint8)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave.
@@ -199,8 +199,7 @@ class VolumeRenderer:
         packed = state.get("occupied")
         if packed is None or packed.dtype != torch.uint8 or packed.shape != (cells // 8,):
             raise DataError(f"The field's occupancy must be {cells // 8} bytes for {cells} cells.")
-        weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-        bits = (packed[:, None] & weights) != 0
+        bits = (packed[:, None] & _BITS) != 0
         self.grid.set_from_hull(bits)
 
     def training_state(self) -> dict[str, Tensor]:
