@@ -4,6 +4,8 @@ Stored forms, both [H, W, C] with C 3 (opaque) or 4: at full size uint8, straigh
 file's values; downscaled int16, premultiplied colour, where `FULL` stands for 1.0.
 """
 
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,10 @@ MaskMeaning = Literal["ignore", "empty"]
 
 FULL = 32767
 
+# Of what an image is told apart by: its size, and all of its bytes or, of more than this, pieces spread over them.
+# Compressed pixels that differ anywhere differ from there on, or in length; 200 large photographs take 0.1 s.
+_SAMPLE, _PIECES = 1 << 18, 16
+
 
 @dataclass(frozen=True)
 class ImageSource:
@@ -30,6 +36,7 @@ class ImageSource:
         name: What to call it in messages, as the subject of a sentence.
         size: Width and height that it must have, before downscaling.
         read: Decodes it to straight uint8.
+        digest: Hashes its content without decoding it, the mask's included.
         mask: Decodes its mask, None where it has none.
         meaning: What outside of the mask means: "ignore" (weight 0) or "empty" (transparent).
     """
@@ -37,6 +44,7 @@ class ImageSource:
     name: str
     size: tuple[int, int]
     read: Callable[[], UInt8[np.ndarray, "H W C"]]
+    digest: Callable[[], bytes]
     mask: Callable[[], UInt8[np.ndarray, "H W"]] | None = None
     meaning: MaskMeaning = "ignore"
 
@@ -46,7 +54,25 @@ class ImageSource:
     ) -> "ImageSource":
         """Describe an image file and the mask beside it."""
         read = (lambda: read_mask(mask)) if mask is not None else None
-        return ImageSource(f"The image {path}", size, lambda: read_pixels(path), read, meaning)
+
+        def digest() -> bytes:
+            return _file_digest(path) + (b"" if mask is None else _file_digest(mask))
+
+        return ImageSource(
+            f"The image {path}", size, lambda: read_pixels(path), digest, read, meaning
+        )
+
+    @staticmethod
+    def array(name: str, pixels: UInt8[np.ndarray, "H W C"]) -> "ImageSource":
+        """Describe an image that is in memory."""
+
+        def digest() -> bytes:
+            content = np.ascontiguousarray(pixels).reshape(-1)
+            head = f"{pixels.shape}".encode()
+            pieces = [content[begin:end].tobytes() for begin, end in _pieces(content.size)]
+            return hashlib.sha256(head + b"".join(pieces)).digest()
+
+        return ImageSource(name, (pixels.shape[1], pixels.shape[0]), lambda: pixels, digest)
 
     def decode(self, downscale: int, channels: int) -> tuple[np.ndarray, UInt8[np.ndarray, "H W"]]:
         """Read the image in its stored form, and its weights (1, or 0 where it is ignored).
@@ -83,6 +109,28 @@ class ImageSource:
             raise DataError(
                 f"{name} must be {wanted[0]}x{wanted[1]} pixels, but is {came[0]}x{came[1]}."
             )
+
+
+def _pieces(size: int) -> list[tuple[int, int]]:
+    """Which of so many bytes are hashed: first and last of each piece."""
+    if size <= _SAMPLE:
+        return [(0, size)]
+    length = _SAMPLE // _PIECES
+    starts = [(size - length) * k // (_PIECES - 1) for k in range(_PIECES)]
+    return [(start, start + length) for start in starts]
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256(f"{size}".encode())
+            for begin, end in _pieces(size):
+                file.seek(begin)
+                digest.update(file.read(end - begin))
+    except OSError as error:
+        raise DataError(f"The image {path} cannot be read ({error.strerror}).") from None
+    return digest.digest()
 
 
 def box_filtered(pixels: UInt8[np.ndarray, "H W C"], k: int) -> Int16[np.ndarray, "h w C"]:

@@ -163,16 +163,23 @@ class Images:
                     f"{array.dtype} {list(array.shape)}."
                 )
 
-        def source(i: int, array: np.ndarray) -> ImageSource:
-            return ImageSource(f"Image {i}", (array.shape[1], array.shape[0]), lambda: array)
-
-        sources = [source(i, array) for i, array in enumerate(arrays)]
+        sources = [ImageSource.array(f"Image {i}", array) for i, array in enumerate(arrays)]
         channels = max(a.shape[-1] for a in arrays)
         return cls(sources, channels, downscale, os.cpu_count() or 1, _NO_LIMIT)
 
     def __len__(self) -> int:
         """Count the images."""
         return len(self._sources)
+
+    def digests(self) -> list[bytes]:
+        """Hash what each image holds before masks are applied and sizes reduced, for the scene's fingerprint.
+
+        Of large images pieces are hashed, without decoding them.
+
+        Raises:
+            DataError: A file cannot be read any more.
+        """
+        return [source.digest() for source in self._sources]
 
     def gather(
         self, camera_ids: Int[Tensor, " R"], x: Int[Tensor, " R"], y: Int[Tensor, " R"]

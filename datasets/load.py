@@ -162,7 +162,7 @@ def _with_images(
         point_colors=posed.point_colors,
         world_from_data=torch.eye(4, dtype=torch.float64),
         warnings=(*posed.warnings, *warnings),
-        fingerprint=fingerprint(posed.names, posed.cameras),
+        fingerprint=fingerprint(posed.names, posed.cameras, images.digests()),
         holdout=holdout,
     )
 

@@ -13,7 +13,7 @@ from polyfield.datasets.cameras import Cameras
 from polyfield.datasets.images import Images
 from polyfield.errors import InputError, nearest
 
-__all__ = ["Scene", "fingerprint"]
+__all__ = ["Scene", "fingerprint", "fingerprint_difference"]
 
 SPLITS = ("train", "val", "test")
 
@@ -81,19 +81,20 @@ class Scene:
         return self.split[split]
 
 
-def fingerprint(names: Sequence[str], cameras: Cameras) -> str:
-    """Hash the names, sizes, intrinsics and poses of images, but no pixels and no place on the disk.
+def fingerprint(names: Sequence[str], cameras: Cameras, contents: Sequence[bytes]) -> str:
+    """Hash the names, sizes, intrinsics and poses of images, and what they show; no place on the disk.
 
     Poses are rounded, so that the last bit of another machine's arithmetic changes nothing.
 
     Args:
         names: Of the images.
         cameras: Theirs, at full size.
+        contents: A hash of each image's content, as `Images.digests` gives it.
 
     Returns:
-        16 hexadecimal digits.
+        16 hexadecimal digits for the cameras, a hyphen, and 16 for the pixels.
     """
-    digest = hashlib.sha256()
+    digest, pixels = hashlib.sha256(), hashlib.sha256()
     numbers = np.concatenate(
         [
             cameras.world_from_camera.reshape(len(cameras), 12).numpy(),
@@ -106,4 +107,25 @@ def fingerprint(names: Sequence[str], cameras: Cameras) -> str:
     for i in sorted(range(len(names)), key=lambda i: names[i]):
         row = " ".join(f"{value + 0.0:.5e}" for value in np.round(numbers[i], 5))
         digest.update(f"{names[i]}\0{cameras.lenses[i]}\0{row}\n".encode())
-    return digest.hexdigest()[:16]
+        pixels.update(hashlib.sha256(contents[i]).digest())
+    return f"{digest.hexdigest()[:16]}-{pixels.hexdigest()[:16]}"
+
+
+def fingerprint_difference(recorded: str, found: str) -> str | None:
+    """Say in what two scenes differ, by their fingerprints; None: in nothing that both know.
+
+    Fingerprints of older runs end before the hyphen: those know nothing of pixels.
+
+    Example:
+        >>> fingerprint_difference("1f-aa", "1f-bb")
+        'pixels of its images'
+        >>> fingerprint_difference("1f", "1f-bb") is None
+        True
+    """
+    cameras, _, pixels = recorded.partition("-")
+    found_cameras, _, found_pixels = found.partition("-")
+    if cameras != found_cameras:
+        return "poses, names or sizes of its images"
+    if pixels and found_pixels and pixels != found_pixels:
+        return "pixels of its images"
+    return None

@@ -12,7 +12,7 @@ import torch
 from polyfield import __version__, native
 from polyfield.config import from_json, to_json
 from polyfield.datasets.load import load_scene
-from polyfield.datasets.scene import Scene
+from polyfield.datasets.scene import Scene, fingerprint_difference
 from polyfield.errors import DataError, InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model, build_model
@@ -110,10 +110,10 @@ def train(
         plan = Plan(config.steps, config.budget)
         RunFolder.check(out, resume=True)
         loaded = _load(scene, config.scene, config.format, config.downscale, on_progress)
-        if loaded.fingerprint != config.fingerprint:
+        if differs := fingerprint_difference(config.fingerprint, loaded.fingerprint):
             raise InputError(
-                f"{loaded.name} is not the scene that this run was started with (poses, names or "
-                "sizes of its images differ); start a new run, or name the right scene."
+                f"{loaded.name} is not the scene that this run was started with (the {differs} "
+                "differ); start a new run, or name the right scene."
             )
         _, _, why = place(loaded)
     else:
@@ -362,10 +362,13 @@ def evaluate(
         _trained_downscale(model) if config is None else config.downscale,
         on_progress,
     )
-    if config is not None and loaded.fingerprint != config.fingerprint and scene is None:
+    differs = None
+    if config is not None:
+        differs = fingerprint_difference(config.fingerprint, loaded.fingerprint)
+    if differs and scene is None:
         raise InputError(
-            f"{loaded.name} is not what this run was trained on (poses, names or sizes of its images "
-            "differ); name a scene with --scene to evaluate on it all the same."
+            f"{loaded.name} is not what this run was trained on (the {differs} differ); "
+            "name a scene with --scene to evaluate on it all the same."
         )
     pictures = None
     if save_images:
@@ -373,7 +376,7 @@ def evaluate(
         pictures.mkdir(exist_ok=True)
     metrics = _measure(model, loaded, file, on_progress, split, pictures, lpips)
     # Figures from another scene are told, but do not replace the run's own.
-    own = config is not None and loaded.fingerprint == config.fingerprint
+    own = config is not None and not differs
     if own and run.is_dir() and split == "test":
         RunFolder.open(run).write_metrics(metrics)
     return metrics

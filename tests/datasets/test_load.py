@@ -4,15 +4,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from polyfield.datasets import load
 from polyfield.datasets.formats import blender, colmap, llff, transforms
+from polyfield.datasets.images import Images
 from polyfield.datasets.load import load_scene, read_posed, split_by_name
 from polyfield.datasets.region import choose_region
-from polyfield.datasets.scene import Scene
+from polyfield.datasets.scene import Scene, fingerprint_difference
 from polyfield.errors import DataError, InputError
 
 WRITERS = {"blender": blender, "transforms": transforms, "colmap": colmap, "llff": llff}
@@ -100,6 +102,44 @@ def test_the_fingerprint_changes_with_poses_names_and_lenses(small_scene, tmp_pa
         transforms.write(scene, tmp_path / str(i))
         prints.add(load_scene(tmp_path / str(i)).fingerprint)
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("size", [24, 400])  # hashed whole, and in pieces
+def test_the_fingerprint_changes_with_one_pixel(small_scene, tmp_path, size):
+    colmap.write(small_scene, tmp_path)
+    file = sorted((tmp_path / "images").iterdir())[3]
+    noise = np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8)
+    prints = []
+    for change in (0, 1, 0):
+        noise[size // 2, size // 3, 1] ^= change
+        Image.fromarray(noise).save(file)
+        prints.append(Images.load([file]).digests())
+        noise[size // 2, size // 3, 1] ^= change
+    assert (file.stat().st_size > 1 << 18) == (size == 400)
+    assert prints[0] == prints[2] != prints[1]
+
+
+def test_the_fingerprint_knows_pixels_and_masks(small_scene, tmp_path):
+    colmap.write(small_scene, tmp_path)
+    before = load_scene(tmp_path).fingerprint
+    file = sorted((tmp_path / "images").iterdir())[0]
+    Image.open(file).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(file)
+    turned = load_scene(tmp_path).fingerprint
+    assert fingerprint_difference(before, turned) == "pixels of its images"
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (24, 24), 255).save(tmp_path / "masks" / f"{file.name}.png")
+    assert fingerprint_difference(turned, load_scene(tmp_path).fingerprint) is not None
+    # A run from before pixels were hashed knows the cameras alone.
+    assert fingerprint_difference(before.partition("-")[0], turned) is None
+    assert fingerprint_difference("0" * 16, turned) == "poses, names or sizes of its images"
+
+
+def test_images_in_memory_are_told_apart():
+    arrays = [np.full((20, 30, 3), value, np.uint8) for value in (1, 2)]
+    one, two = Images.from_arrays(arrays).digests()
+    assert one != two
+    arrays[1][19, 29, 2] -= 1
+    assert Images.from_arrays(arrays).digests()[1] not in (one, two)
 
 
 def test_every_eighth_by_name_as_text():

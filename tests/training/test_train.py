@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from polyfield.datasets.builtin import builtin_scene
+from polyfield.datasets.formats import blender
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.fields import model_file
@@ -169,6 +171,23 @@ def test_another_scene_is_refused_on_resume(scene: Scene, tmp_path: Path) -> Non
     other = Scene(**{**vars(scene), "fingerprint": "other"})
     with pytest.raises(InputError, match="is not the scene that this run was started with"):
         train(other, out=tmp_path / "run", resume=True)
+
+
+def test_other_pixels_are_another_scene(tmp_path: Path) -> None:
+    """Also in a run folder of before pixels were hashed: there only the cameras are compared."""
+    folder, run = tmp_path / "scene", tmp_path / "run"
+    blender.write(builtin_scene(views=9, size=24), folder)
+    train(folder, out=run, steps=4, changes=SMALL, control=Control(stop=StopAfter(2)))
+    file = folder / "train/r_0.png"
+    Image.open(file).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(file)
+    with pytest.raises(InputError, match="the pixels of its images differ"):
+        train(None, out=run, resume=True)
+    with pytest.raises(InputError, match=r"not what this run was trained on.*pixels"):
+        evaluate(run)
+    config = json.loads((run / "config.json").read_text())
+    config["fingerprint"] = config["fingerprint"].partition("-")[0]
+    (run / "config.json").write_text(json.dumps(config))
+    assert train(None, out=run, resume=True).step == 4
 
 
 def test_bad_wishes_touch_nothing(scene: Scene, tmp_path: Path) -> None:
