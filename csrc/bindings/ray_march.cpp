@@ -39,21 +39,17 @@ class RayMarcher {
     if (static_cast<int64_t>(runs_.size()) < blocks) runs_.resize(blocks);
     if (static_cast<int64_t>(spans_.size()) < rays) {
       spans_.resize(rays);
-      run_counts_.resize(rays);
+      first_run_.resize(rays);
     }
     offsets_ = at<int64_t>(offsets);
     int64_t* counts = offsets_ + 1;
     parallel_tasks(blocks, [&](int64_t block, int) {
       auto& runs = runs_[block];
       if (runs.empty()) runs.resize(8 * block_rays);
-      const int64_t end = std::min(rays, (block + 1) * block_rays);
-      int64_t used = 0;
-      for (int64_t next = block * block_rays;;) {
-        next = ray_march().march(rays_, grid_, step_, max_samples, next, end, spans_.data(), run_counts_.data(), counts,
-                                 runs.data(), static_cast<int64_t>(runs.size()), &used);
-        if (next == end) break;
+      while (!ray_march().march(rays_, grid_, step_, max_samples, block * block_rays,
+                                std::min(rays, (block + 1) * block_rays), spans_.data(), first_run_.data(), counts,
+                                runs.data(), static_cast<int64_t>(runs.size())))
         runs.resize(2 * runs.size());
-      }
     });
     offsets_[0] = 0;
     for (int64_t r = 0; r < rays; ++r) {
@@ -72,7 +68,7 @@ class RayMarcher {
     const int64_t blocks = (kept_ + block_rays - 1) / block_rays;
     parallel_tasks(blocks, [&](int64_t block, int) {
       ray_march().fill(rays_, step_, block * block_rays, std::min(kept_, (block + 1) * block_rays), spans_.data(),
-                       run_counts_.data(), offsets_, runs_[block].data(), out);
+                       first_run_.data(), offsets_, runs_[block].data(), out);
     });
   }
 
@@ -89,7 +85,7 @@ class RayMarcher {
   int64_t* offsets_ = nullptr;
   int64_t kept_ = 0;
   std::vector<RaySpan> spans_;
-  std::vector<int32_t> run_counts_;
+  std::vector<int32_t> first_run_;
   std::vector<std::vector<MarchRun>> runs_;
 };
 

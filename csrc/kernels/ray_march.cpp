@@ -2,6 +2,9 @@
 
 #include "simd.h"
 
+// Finding the way of a ray is a chain of dependent reads and divisions, so a core takes W rays side by side, one to a
+// lane; a lane whose ray has ended takes the next one. The formulas are those of csrc/math/ray_march.h.
+
 namespace polyfield {
 namespace POLYFIELD_ISA {
 namespace {
@@ -9,91 +12,206 @@ namespace {
 // Indices into a lattice stay exact in float32 together with the jitter's upper bits.
 constexpr int32_t lattice_end = 1 << 22;
 
-int64_t march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, int64_t max_samples, int64_t begin,
-              int64_t end, RaySpan* spans, int32_t* run_counts, int64_t* samples, MarchRun* runs, int64_t capacity,
-              int64_t* used) {
-  for (int64_t r = begin; r < end; ++r) {
-    const float *o = rays.origins + 3 * r, *d = rays.directions + 3 * r;
-    const RaySpan span = span_of(grid, o, d, rays.near[r], rays.far[r]);
-    spans[r] = span;
-    run_counts[r] = 0;
-    samples[r] = 0;
-    if (!(span.enter < span.leave)) continue;
-    const float first = step.cone > 0.f ? steps_until(step, span.enter) : 0.f;
-    const float jitter = rays.jitter != nullptr ? rays.jitter[r] : 0.5f;
-    const float in_sight =
-        (step.cone > 0.f ? steps_until(step, span.leave) - first : (span.leave - span.enter) / step.step) + 2.f;
-    const int32_t steps = in_sight < (float)lattice_end ? (int32_t)in_sight : lattice_end;
-    const int64_t most_runs = max_samples < steps / 2 + 1 ? max_samples : steps / 2 + 1;
-    if (capacity - *used < most_runs) return r;
+PF_INLINE vf all(float x) { return splat(x); }
 
-    float pace[3], slowness[3];
+// See time_at: marching and filling must agree to the last bit, so both call this.
+PF_INLINE vf times_at(const MarchStep& s, vf enter, vf first, vf k) {
+  if (s.cone == 0.f) return fma(k, all(s.step), enter);
+  const vf u = first + k;
+  const vf growing = all(s.grow) * exp((min(u, all(s.u_flat)) - all(s.u_grow)) * all(s.cone));
+  const vf beyond = fma(u - all(s.u_flat), all(s.largest), all(s.flat));
+  return select(u < all(s.u_grow), u * all(s.step), select(u < all(s.u_flat), growing, beyond));
+}
+
+// See steps_until.
+PF_INLINE vf steps_to(const MarchStep& s, vf t) {
+  const vf growing = fma(log(max(t, all(s.grow)) * all(1.f / s.grow)), all(1.f / s.cone), all(s.u_grow));
+  const vf beyond = fma(t - all(s.flat), all(1.f / s.largest), all(s.u_flat));
+  return select(t < all(s.grow), t * all(1.f / s.step), select(t < all(s.flat), growing, beyond));
+}
+
+// W rays under way: what holds for the whole ray, and how far it got.
+struct Lanes {
+  alignas(64) float origin[3][W], direction[3][W], slowness[3][W];
+  alignas(64) float enter[W], leave[W], first[W], jitter[W];
+  alignas(64) int32_t k[W], open_first[W], open_count[W], count[W];
+  int64_t ray[W];     // -1: none
+  int32_t last[W];  // the ray's latest run, or -1
+};
+
+// Ends the lane; what it then says is harmless: t is never before `leave`.
+void rest(Lanes& lanes, int lane) {
+  lanes.ray[lane] = -1;
+  for (int a = 0; a < 3; ++a) lanes.origin[a][lane] = lanes.direction[a][lane] = lanes.slowness[a][lane] = 0.f;
+  lanes.enter[lane] = lanes.leave[lane] = lanes.first[lane] = lanes.jitter[lane] = 0.f;
+  lanes.k[lane] = lanes.open_first[lane] = lanes.open_count[lane] = lanes.count[lane] = 0;
+}
+
+// Gives the lane the next ray that crosses the box; without one it rests. Rays on the way there are done.
+bool take_next(Lanes& lanes, int lane, const MarchRays& rays, const MarchGrid& grid, const MarchStep& step,
+               int64_t& next, int64_t end, RaySpan* spans, int32_t* first_run, int64_t* samples) {
+  for (; next < end; ++next) {
+    const float *o = rays.origins + 3 * next, *d = rays.directions + 3 * next;
+    const RaySpan span = span_of(grid, o, d, rays.near[next], rays.far[next]);
+    spans[next] = span;
+    first_run[next] = -1;
+    samples[next] = 0;
+    if (!(span.enter < span.leave)) continue;
+    lanes.ray[lane] = next;
+    lanes.last[lane] = -1;
     for (int a = 0; a < 3; ++a) {
-      pace[a] = d[a] * grid.inverse_half[a];
-      slowness[a] = pace[a] == 0.f ? 1e30f : 1.f / pace[a];
+      lanes.origin[a][lane] = o[a];
+      lanes.direction[a][lane] = d[a];
+      const float pace = d[a] * grid.inverse_half[a];
+      lanes.slowness[a][lane] = pace == 0.f ? 1e30f : 1.f / pace;
     }
-    MarchRun* run = runs + *used;
-    MarchRun open = {0, 0};
-    int64_t count = 0;
-    for (int32_t k = 0; k < lattice_end && count < max_samples;) {
-      const float t = time_at(step, span.enter, first, (float)k + jitter);
-      if (!(t < span.leave)) break;
-      const float p[3] = {o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]};
-      const MarchCell cell = cell_at(grid, p);
-      const int32_t distance = grid.distance[flat_index(grid, cell)];
-      if (distance == 0) {
-        if (open.count == 0) open.first = k;
-        ++open.count;
-        ++count;
-        ++k;
-        continue;
-      }
-      if (open.count > 0) {
-        *run++ = open;
-        open.count = 0;
-      }
-      const float leaves = leaves_empty(grid, cell, pace, slowness, distance, t);
-      const float ahead =
-          step.cone > 0.f ? steps_until(step, leaves) - first - jitter : (leaves - span.enter) / step.step - jitter;
-      // Land a little early: rounding must never carry the marcher past a sample.
-      const float target = ahead - 0.0625f - ahead * 0x1p-20f;
-      const int32_t jump = target < (float)lattice_end ? (int32_t)(target + 1.f) : lattice_end;
-      k = jump > k + 1 ? jump : k + 1;
-    }
-    if (open.count > 0) *run++ = open;
-    run_counts[r] = (int32_t)(run - (runs + *used));
-    *used = run - runs;
-    samples[r] = count;
+    lanes.enter[lane] = span.enter;
+    lanes.leave[lane] = span.leave;
+    lanes.first[lane] = step.cone > 0.f ? steps_until(step, span.enter) : 0.f;
+    lanes.jitter[lane] = rays.jitter != nullptr ? rays.jitter[next] : 0.5f;
+    lanes.k[lane] = lanes.open_count[lane] = lanes.count[lane] = 0;
+    ++next;
+    return true;
   }
-  return end;
+  rest(lanes, lane);
+  return false;
+}
+
+// Where W points lie: see cell_at. `side` is that of a cell, in halves of the finest level's box.
+struct Cells {
+  vi flat;
+  vf index[3], place[3], side;
+};
+
+PF_INLINE Cells cells_at(const MarchGrid& g, const vf (&p)[3]) {
+  Cells c;
+  vf q[3], size = vf{};
+  for (int a = 0; a < 3; ++a) {
+    q[a] = (p[a] - all(g.center[a])) * all(g.inverse_half[a]);
+    size = max((vf)((vi)q[a] & 0x7fffffff), size);
+  }
+  const float middle = 0.5f * (float)g.resolution;
+  vf scale = all(middle);
+  vi level = {};
+  c.side = all(1.f / middle);
+  float bound = 1.f;
+  for (int32_t l = 0; l < g.levels - 1; ++l, bound *= 2.f) {
+    const vi beyond = size > all(bound);
+    level -= beyond;
+    scale = select(beyond, scale * 0.5f, scale);
+    c.side = select(beyond, c.side + c.side, c.side);
+  }
+  const vf last = all((float)(g.resolution - 1));
+  vi flat = level;
+  for (int a = 0; a < 3; ++a) {
+    c.place[a] = fma(q[a], scale, all(middle));
+    const vi index = to_int(min(max(c.place[a], vf{}), last));
+    c.index[a] = to_float(index);
+    flat = flat * g.resolution + index;
+  }
+  c.flat = flat;
+  return c;
+}
+
+// Bytes at W places, by the aligned words around them: the grid's size is a multiple of four.
+PF_INLINE vi bytes_at(const uint8_t* bytes, vi place) {
+  const vi words = gather_i((const int32_t*)(const void*)bytes, place >> 2);
+  return (vi)((vu)words >> ((vu)(place & 3) << 3)) & 0xff;
+}
+
+// See leaves_empty.
+PF_INLINE vf leaving(const MarchGrid& g, const Cells& c, const Lanes& lanes, vi distance, vf t) {
+  const vf reach = to_float(distance), end = all((float)g.resolution);
+  vf wait = all(3e38f);
+  for (int a = 0; a < 3; ++a) {
+    const vf slowness = load(lanes.slowness[a]);
+    const vf edge = select(slowness < vf{}, c.index[a] - reach + 1.f, c.index[a] + reach);
+    wait = min((min(max(edge, vf{}), end) - c.place[a]) * slowness * c.side, wait);
+  }
+  return t + wait;
+}
+
+bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, int64_t max_samples, int64_t begin,
+           int64_t end, RaySpan* spans, int32_t* first_run, int64_t* samples, MarchRun* runs, int64_t capacity) {
+  const int32_t most = max_samples < lattice_end ? (int32_t)max_samples : lattice_end;
+  Lanes lanes;
+  int64_t next = begin;
+  int32_t used = 0;
+  int busy = 0;
+  for (int lane = 0; lane < W; ++lane)
+    busy += take_next(lanes, lane, rays, grid, step, next, end, spans, first_run, samples);
+  while (busy > 0) {
+    vi k = load_i(lanes.k), open_count = load_i(lanes.open_count), count = load_i(lanes.count);
+    const vf enter = load(lanes.enter), first = load(lanes.first), jitter = load(lanes.jitter);
+    const vf t = times_at(step, enter, first, to_float(k) + jitter);
+    const vi inside = (vi)(t < load(lanes.leave));
+    vf p[3];
+    for (int a = 0; a < 3; ++a) p[a] = fma(t, load(lanes.direction[a]), load(lanes.origin[a]));
+    const Cells cells = cells_at(grid, p);
+    const vi distance = bytes_at(grid.distance, cells.flat);
+    const vi occupied = inside & (distance == 0);
+    const vi closed = ~occupied & (open_count > 0);
+
+    // Past empty cells. Land a little early: rounding must never carry the marcher past a sample.
+    const vf leaves = leaving(grid, cells, lanes, distance, t);
+    const vf ahead =
+        (step.cone > 0.f ? steps_to(step, leaves) - first : (leaves - enter) * all(1.f / step.step)) - jitter;
+    const vf target = min(ahead - 0.0625f - ahead * 0x1p-20f, all((float)lattice_end));
+    const vi jump = to_int(target + 1.f);
+    const vi onward = select_i(~occupied & (jump > k + 1), jump, k + 1);
+    store_i(lanes.open_first, select_i(occupied & (open_count == 0), k, load_i(lanes.open_first)));
+    open_count -= occupied;  // a lane of -1 adds one
+    count -= occupied;
+    store_i(lanes.open_count, open_count);
+    store_i(lanes.count, count);
+    store_i(lanes.k, onward);
+
+    const uint32_t ended = bits_of(~inside | (count >= most) | (onward >= lattice_end));
+    for (uint32_t bits = bits_of(closed) | ended; bits != 0; bits &= bits - 1) {
+      const int lane = __builtin_ctz(bits);
+      const int64_t ray = lanes.ray[lane];
+      if (ray < 0) continue;
+      if (lanes.open_count[lane] > 0) {
+        if (used == capacity) return false;
+        runs[used] = {lanes.open_first[lane], lanes.open_count[lane], -1};
+        (lanes.last[lane] < 0 ? first_run[ray] : runs[lanes.last[lane]].next) = used;
+        lanes.last[lane] = used++;
+        lanes.open_count[lane] = 0;
+      }
+      if (ended >> lane & 1) {
+        samples[ray] = lanes.count[lane];
+        busy -= !take_next(lanes, lane, rays, grid, step, next, end, spans, first_run, samples);
+      }
+    }
+  }
+  return true;
 }
 
 void fill(const MarchRays& rays, const MarchStep& step, int64_t begin, int64_t end, const RaySpan* spans,
-          const int32_t* run_counts, const int64_t* offsets, const MarchRun* runs, const MarchSamples& out) {
+          const int32_t* first_run, const int64_t* offsets, const MarchRun* runs, const MarchSamples& out) {
+  alignas(64) float count_up[W], lane_t[W];
+  for (int i = 0; i < W; ++i) count_up[i] = (float)i;
   for (int64_t r = begin; r < end; ++r) {
     const float *o = rays.origins + 3 * r, *d = rays.directions + 3 * r;
-    const float o0 = o[0], o1 = o[1], o2 = o[2], d0 = d[0], d1 = d[1], d2 = d[2];
-    const RaySpan span = spans[r];
+    const vf enter = all(spans[r].enter), leave = all(spans[r].leave);
     const float jitter = rays.jitter != nullptr ? rays.jitter[r] : 0.5f;
-    const float first = step.cone > 0.f ? steps_until(step, span.enter) : 0.f;
+    const vf first = all(step.cone > 0.f ? steps_until(step, spans[r].enter) : 0.f);
     int64_t n = offsets[r];
     const int64_t stop = offsets[r + 1];
-    for (int32_t i = 0; i < run_counts[r]; ++i, ++runs) {
-      const int64_t count = runs->count < stop - n ? runs->count : stop - n;
-      const int32_t from = runs->first;
-      for (int64_t s = 0; s < count; ++s) {
-        const float k = (float)(from + (int32_t)s);
-        const float t = time_at(step, span.enter, first, k + jitter);
-        const float before = time_at(step, span.enter, first, k + (jitter - 0.5f));
-        const float after = time_at(step, span.enter, first, (k + 1.f) + (jitter - 0.5f));
-        out.positions[3 * (n + s)] = o0 + t * d0;
-        out.positions[3 * (n + s) + 1] = o1 + t * d1;
-        out.positions[3 * (n + s) + 2] = o2 + t * d2;
-        out.t0[n + s] = before > span.enter ? before : span.enter;
-        out.t1[n + s] = after < span.leave ? after : span.leave;
-        out.ray_ids[n + s] = (int32_t)r;
+    for (int32_t i = first_run[r]; i >= 0 && n < stop; i = runs[i].next) {
+      const int64_t count = runs[i].count < stop - n ? runs[i].count : stop - n;
+      for (int64_t s = 0; s < count; s += W, n += W) {
+        const vf k = load(count_up) + (float)(runs[i].first + (int32_t)s);
+        const int some = count - s < W ? (int)(count - s) : W;
+        store(lane_t, times_at(step, enter, first, k + jitter));
+        store_part(out.t0 + n, max(times_at(step, enter, first, k + (jitter - 0.5f)), enter), some);
+        store_part(out.t1 + n, min(times_at(step, enter, first, k + 1.f + (jitter - 0.5f)), leave), some);
+        for (int j = 0; j < some; ++j) {
+          for (int a = 0; a < 3; ++a) out.positions[3 * (n + j) + a] = fma(lane_t[j], d[a], o[a]);
+          out.ray_ids[n + j] = (int32_t)r;
+        }
+        if (some < W) n += some - W;
       }
-      n += count;
     }
   }
 }

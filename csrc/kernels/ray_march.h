@@ -14,9 +14,10 @@ struct MarchRays {
   const float* jitter;                // [R] in [0, 1), or null: 1/2
 };
 
-// Samples first .. first + count - 1 of a ray's lattice.
+// Samples first .. first + count - 1 of a ray's lattice, and the number of the ray's next run, or -1. Rays are marched
+// side by side, so their runs lie mixed.
 struct MarchRun {
-  int32_t first, count;
+  int32_t first, count, next;
 };
 
 struct MarchSamples {
@@ -25,14 +26,13 @@ struct MarchSamples {
 };
 
 struct RayMarchKernels {
-  // Marches rays [begin, end) until the runs of the next one may not fit; returns where it stopped. Writes
-  // spans[r], run_counts[r] and samples[r] for each ray done and appends to runs; *used counts those there.
-  int64_t (*march)(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, int64_t max_samples,
-                   int64_t begin, int64_t end, RaySpan* spans, int32_t* run_counts, int64_t* samples, MarchRun* runs,
-                   int64_t capacity, int64_t* used);
-  // Writes the samples of rays [begin, end) where offsets says; `runs` are theirs, in order.
+  // Marches rays [begin, end). Writes spans[r], first_run[r] (or -1) and samples[r] of each, and their runs. Returns
+  // whether the runs fit into `capacity`; when not, nothing that was written means anything.
+  bool (*march)(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, int64_t max_samples, int64_t begin,
+                int64_t end, RaySpan* spans, int32_t* first_run, int64_t* samples, MarchRun* runs, int64_t capacity);
+  // Writes the samples of rays [begin, end), from the same `runs`, where offsets says.
   void (*fill)(const MarchRays& rays, const MarchStep& step, int64_t begin, int64_t end, const RaySpan* spans,
-               const int32_t* run_counts, const int64_t* offsets, const MarchRun* runs, const MarchSamples& out);
+               const int32_t* first_run, const int64_t* offsets, const MarchRun* runs, const MarchSamples& out);
   // cells[n] = flat index of the cell of point n.
   void (*cells)(const MarchGrid& grid, const float* points, int64_t begin, int64_t end, int64_t* cells);
 };

@@ -232,17 +232,17 @@ void drive_march(int64_t rays) {
   for (const MarchStep& steps : {even, growing}) {
     const MarchRays batch = {origins, directions, near, far, jitter};
     Buffer<RaySpan> spans(rays);
-    Buffer<int32_t> run_counts(rays);
+    Buffer<int32_t> first_run(rays);
     Buffer<int64_t> samples(rays), offsets(rays + 1);
     std::vector<MarchRun> runs(4096);
-    int64_t used = 0;
-    const int64_t done = ray_march().march(batch, grid, steps, 50, 0, rays, spans, run_counts, samples, runs.data(),
-                                           static_cast<int64_t>(runs.size()), &used);
-    for (int64_t r = 0; r < done; ++r) offsets[r + 1] = offsets[r] + samples[r];
-    const int64_t n = offsets[done];
+    expect(ray_march().march(batch, grid, steps, 50, 0, rays, spans, first_run, samples, runs.data(),
+                             static_cast<int64_t>(runs.size())),
+           "march: too many runs");
+    for (int64_t r = 0; r < rays; ++r) offsets[r + 1] = offsets[r] + samples[r];
+    const int64_t n = offsets[rays];
     Floats positions(3 * n), t0(n), t1(n);
     Buffer<int32_t> ids(n);
-    ray_march().fill(batch, steps, 0, done, spans, run_counts, offsets, runs.data(), {positions, t0, t1, ids});
+    ray_march().fill(batch, steps, 0, rays, spans, first_run, offsets, runs.data(), {positions, t0, t1, ids});
     Buffer<int64_t> found(n);
     parallel_for(n, 16, [&](int64_t begin, int64_t end, int) { ray_march().cells(grid, positions, begin, end, found); });
     for (int64_t i = 0; i < n; ++i) expect(found[i] >= 0 && found[i] < 2 * cells, "march: a cell outside the grid");
