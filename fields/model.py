@@ -59,7 +59,8 @@ def register_kind(kind: str, build: Builder) -> None:
 
     Args:
         kind: Its name, as files and renderers will know it.
-        build: From a config and a seed to the completed config and the module.
+        build: From a config and a seed to the completed config and the module. It must work on torch's device "meta"
+            too, where files are compared with their configs before any memory is taken.
 
     Raises:
         ConfigError: There is such a kind already.

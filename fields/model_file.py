@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polyfield import __version__
-from polyfield.errors import ConfigError, DataError
+from polyfield.errors import ConfigError, DataError, RunError
 from polyfield.fields import tensor_file
 from polyfield.fields.model import Model, build_model
 
@@ -22,8 +22,13 @@ def save(model: Model, path: Path | str) -> None:
     """Write a model, whole or not at all.
 
     Raises:
-        RunError: The disk is full, or a weight is NaN; the file that was there is as it was.
+        RunError: The disk is full, or a weight is not finite; the file that was there is as it was.
     """
+    for name, value in model.module.state_dict().items():
+        if not _finite(value):
+            raise RunError(
+                f"{Path(path).name} was not written: the weights {name!r} are not all finite."
+            )
     tensors = {f"weights.{name}": value for name, value in model.module.state_dict().items()}
     tensors |= {f"renderer.{name}": value for name, value in model.renderer_state.items()}
     tensors |= {f"capture.{name}": value for name, value in model.capture.items()}
@@ -43,7 +48,8 @@ def load(path: Path | str) -> Model:
 
     Raises:
         InputError: There is no such file.
-        DataError: The file is broken, or its tensors do not fit its config.
+        DataError: The file is broken, a weight is not finite, or its tensors do not fit its config, which is found out
+            before anything of the sizes that the config names is allocated.
 
     Example:
         >>> import polyfield
@@ -53,13 +59,19 @@ def load(path: Path | str) -> Model:
     if path.is_dir():
         path = path / "field.safetensors"
     tensors, note = tensor_file.read(path, _KIND)
+    weights = _under("weights", tensors)
+    kind, config = note.get("model"), _object(note, "config", path)
     try:
-        model = build_model(note.get("model"), _object(note, "config", path))
+        # First without memory: a config may ask for much more than the file holds.
+        with torch.device("meta"):
+            wanted = build_model(kind, config).module.state_dict()
+        _check_weights(wanted, weights, path)
+        model = build_model(kind, config)
     except ConfigError as error:
         raise DataError(f"{path} holds a field that this version cannot build: {error}") from None
     except (MemoryError, RuntimeError, OverflowError):
         raise DataError(f"{path} asks for a field that does not fit into memory.") from None
-    _fill(model, _under("weights", tensors), path)
+    model.module.load_state_dict(weights)
     model.renderer_state = _under("renderer", tensors)
     model.capture = _under("capture", tensors)
     strangers = [n for n in tensors if n.split(".", 1)[0] not in ("weights", *_PARTS)]
@@ -81,7 +93,7 @@ def load(path: Path | str) -> Model:
 def _check_capture(model: Model, path: Path) -> None:
     """Refuse cameras that cannot be, and views that are not there."""
     for name, tensor in model.capture.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not _finite(tensor):
             raise DataError(f"{path}: the capture's {name} is not finite.")
     size = model.capture.get("size")
     if size is not None and not ((size >= 1) & (size <= _MAX_SIDE)).all():
@@ -110,8 +122,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _fill(model: Model, weights: dict[str, Tensor], path: Path) -> None:
-    wanted = model.module.state_dict()
+def _check_weights(wanted: dict[str, Tensor], weights: dict[str, Tensor], path: Path) -> None:
     for name in wanted.keys() - weights.keys():
         raise DataError(f"{path} lacks the tensor {name!r} of its field.")
     for name, value in weights.items():
@@ -122,4 +133,9 @@ def _fill(model: Model, weights: dict[str, Tensor], path: Path) -> None:
                 f"{path}: {name!r} must be {wanted[name].dtype} of shape {tuple(wanted[name].shape)}, "
                 f"but is {value.dtype} of {tuple(value.shape)}."
             )
-    model.module.load_state_dict(weights)
+        if not _finite(value):
+            raise DataError(f"{path}: the weights {name!r} of its field are not all finite.")
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())

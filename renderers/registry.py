@@ -5,7 +5,7 @@ Evaluation, rendering, the viewer, conversion and meshing know a model only thro
 
 from collections.abc import Callable
 
-from polyfield.errors import ConfigError, nearest
+from polyfield.errors import ConfigError, DataError, nearest
 from polyfield.fields.model import Model
 from polyfield.renderers.rendered import Renderer
 
@@ -40,9 +40,18 @@ def renderer_for(model: Model) -> Renderer:
 
     Raises:
         ConfigError: Nothing draws this kind.
+        DataError: The model brings renderer state of which its renderer knows nothing.
     """
     if model.kind not in _FACTORIES:
         raise ConfigError(
             f"Nothing draws models of kind {model.kind!r}.{nearest(model.kind, _FACTORIES)}"
         )
-    return _FACTORIES[model.kind](model)
+    renderer = _FACTORIES[model.kind](model)
+    if model.renderer_state:
+        known = renderer.state()
+        for name in model.renderer_state.keys() - known.keys():
+            raise DataError(
+                f"The field has a tensor 'renderer.{name}' that its renderer does not know."
+                f"{nearest(name, known)}"
+            )
+    return renderer

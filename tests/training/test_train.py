@@ -238,6 +238,7 @@ def test_a_config_without_its_parts_is_one_sentence(scene: Scene, tmp_path: Path
         (lambda m: m.capture["size"].fill_(-1), "must have sides of"),
         (lambda m: m.capture["focal"].fill_(float("inf")), "focal is not finite"),
         (lambda m: m.config.pop("render"), "render lacks the key 'low'"),
+        (lambda m: m.renderer_state.update(zzz=torch.zeros(3)), r"'renderer.zzz'.*does not know"),
     ],
 )
 def test_a_field_with_impossible_facts_is_refused(
