@@ -31,6 +31,7 @@ __all__ = [
     "make_cameras",
     "number",
     "refuse_duplicates",
+    "refuse_odd_sizes",
 ]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
@@ -214,7 +215,8 @@ def checked_sizes(
         The cameras of the real images, and notes.
 
     Raises:
-        DataError: A real size that is no scaling of the declared one, to within a pixel of rounding.
+        DataError: A real size that is no scaling of the declared one, to within a pixel of rounding, or not the same
+            scaling as that of the other images.
     """
     declared, real = cameras.size.double(), sizes.double()
     # The real width, and what the height says that it should be: a reduced side may have been rounded by a pixel.
@@ -230,12 +232,50 @@ def checked_sizes(
         raise DataError(
             f"{names[i]} is {w}x{h} pixels, but {where} declares {dw}x{dh}, which is of another shape.{turned}"
         )
+    _refuse_odd_scales(cameras.size, sizes, names, where)
     notes = []
     if bool((sizes != cameras.size).any()):
         first = int((sizes != cameras.size).any(1).nonzero()[0])
         (w, h), (dw, dh) = sizes[first].tolist(), cameras.size[first].tolist()
         notes.append(f"Intrinsics were scaled from {dw}x{dh} to the images' {w}x{h} pixels.")
     return cameras.fitted(sizes), notes
+
+
+def _refuse_odd_scales(
+    declared: Int64[Tensor, "C 2"], real: Int64[Tensor, "C 2"], names: Sequence[str], where: str
+) -> None:
+    """Refuse a scene of which only some images were reduced: whoever did it did not mean to."""
+    if not len(names):
+        return
+    scale = (real.double() / declared.double()).mean(1)
+    most, at = scale.median(0)
+    # A side may be rounded by a pixel, and so may those that `most` was taken from.
+    room = 1.0 + declared.amax(1).double() / declared[at].amin().double()
+    odd = torch.nonzero((scale - most).abs() * declared.amax(1) > room).flatten().tolist()
+    if odd:
+        i = odd[0]
+        (w, h), (dw, dh) = real[i].tolist(), declared[i].tolist()
+        raise DataError(
+            f"{names[i]} is {w}x{h} pixels where {where} declares {dw}x{dh}, a scale of {float(scale[i]):.3g},"
+            f" but most images have a scale of {float(most):.3g} ({len(odd)} of {len(names)} differ);"
+            " all images must be scaled alike."
+        )
+
+
+def refuse_odd_sizes(sizes: Sequence[tuple[int, int]], names: Sequence[str], where: str) -> None:
+    """Refuse images of several sizes that one camera without a declared size is said to have taken.
+
+    Raises:
+        DataError: They are of several sizes.
+    """
+    counts = Counter(sizes)
+    if len(counts) > 1:
+        (width, height), most = counts.most_common(1)[0]
+        i = next(i for i, size in enumerate(sizes) if size != (width, height))
+        raise DataError(
+            f"{names[i]} is {sizes[i][0]}x{sizes[i][1]} pixels, but {most} of the {len(sizes)} images of {where},"
+            f" which have one camera in common, are {width}x{height}; all must be of one size."
+        )
 
 
 def make_cameras(

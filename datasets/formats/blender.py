@@ -40,7 +40,7 @@ def read(folder: Path) -> Posed:
         split[name] = ()
         if name != "train" and not _file(folder, name).is_file():
             continue
-        part = read_frames(_file(folder, name))
+        part = read_frames(_file(folder, name), f"{name} views")
         if part.missing:
             raise DataError(
                 f"{_file(folder, name)} names {len(part.missing)} images that do not exist:"

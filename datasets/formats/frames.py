@@ -28,6 +28,7 @@ from polyfield.datasets.posed import (
     make_cameras,
     number,
     refuse_duplicates,
+    refuse_odd_sizes,
 )
 from polyfield.errors import DataError
 from polyfield.files import read_json
@@ -62,16 +63,24 @@ class Frames:
     warnings: tuple[str, ...]
 
 
-def read_frames(path: Path) -> Frames:
+def read_frames(path: Path, views: str = "views") -> Frames:
     """Read a transforms file and the headers of its images.
+
+    Args:
+        path: The file.
+        views: What its frames are, for messages.
 
     Raises:
         DataError: The file is broken, names files outside the scene, or none of its images is there.
     """
     meta = read_json(path)
     where, folder = path.name, path.parent
-    if not isinstance(meta, dict) or not isinstance(meta.get("frames"), list) or not meta["frames"]:
+    if not isinstance(meta, dict) or not isinstance(meta.get("frames"), list):
         raise DataError(f"{path} has no list of frames; it is not a transforms file.")
+    if not meta["frames"]:
+        raise DataError(
+            f"{path} lists no frames, so there are zero {views}; add some, or take the file away."
+        )
     frames: list[dict[str, Any]] = meta["frames"]
     for i, frame in enumerate(frames):
         if not isinstance(frame, dict):
@@ -93,6 +102,7 @@ def read_frames(path: Path) -> Frames:
     frames = [frames[i] for i in kept]
     poses, warnings = checked_poses([frame["transform_matrix"] for frame in frames], names, where)
     sizes = [_size(read_header(folder / name)) for name in names]
+    _check_one_camera(meta, frames, sizes, names, where)
     intrinsics = [
         _intrinsics({**meta, **frame}, size, f"{where}: {name}")
         for frame, size, name in zip(frames, sizes, names, strict=True)
@@ -111,6 +121,22 @@ def read_frames(path: Path) -> Frames:
         notes=(*notes, *scaled),
         warnings=tuple(warnings),
     )
+
+
+_OF_A_CAMERA = ("w", "h", "fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "x_fov", "y_fov")
+
+
+def _check_one_camera(
+    meta: Mapping[str, Any],
+    frames: Sequence[Mapping[str, Any]],
+    sizes: Sequence[tuple[int, int]],
+    names: Sequence[str],
+    where: str,
+) -> None:
+    """Where the file says nothing about sizes, the images of its one camera must agree among themselves."""
+    if meta.get("w") is None or meta.get("h") is None:
+        shared = [i for i, frame in enumerate(frames) if not any(k in frame for k in _OF_A_CAMERA)]
+        refuse_odd_sizes([sizes[i] for i in shared], [names[i] for i in shared], where)
 
 
 def from_gl(poses: Float64[Tensor, "C 3 4"]) -> Float64[Tensor, "C 3 4"]:

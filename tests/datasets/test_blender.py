@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from polyfield.datasets.formats import blender
 from polyfield.datasets.load import load_scene, read_posed
@@ -153,11 +154,41 @@ def test_json_that_is_cut_off(folder, share):
         read_posed(folder)
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"frames": []}', '{"frames": 7}'])
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"frames": 7}'])
 def test_json_of_something_else(folder, text):
     (folder / "transforms_train.json").write_text(text)
     with pytest.raises(DataError, match="has no list of frames"):
         read_posed(folder)
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_no_frames_are_zero_views(folder, name):
+    file = folder / f"transforms_{name}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "frames": []}))
+    with pytest.raises(DataError) as raised:
+        read_posed(folder)
+    assert str(raised.value) == (
+        f"{file} lists no frames, so there are zero {name} views; add some, or take the file away."
+    )
+
+
+def test_one_image_of_another_size(folder):
+    Image.new("RGBA", (12, 12)).save(folder / "train/r_2.png")
+    with pytest.raises(DataError) as raised:
+        read_posed(folder)
+    assert str(raised.value) == (
+        "train/r_2.png is 12x12 pixels, but 6 of the 7 images of transforms_train.json, which have one"
+        " camera in common, are 24x24; all must be of one size."
+    )
+    change(folder, camera_angle_x=0.5)  # the first frame is another camera then
+    for size, status in ((24, True), (12, False)):
+        Image.new("RGBA", (12, 12)).save(folder / "train/r_0.png")
+        Image.new("RGBA", (size, size)).save(folder / "train/r_2.png")
+        if status:
+            assert read_posed(folder).cameras.size[0].tolist() == [12, 12]
+        else:
+            with pytest.raises(DataError, match=r"r_2\.png is 12x12 .* 5 of the 6 images"):
+                read_posed(folder)
 
 
 def test_an_image_that_is_in_two_splits(folder):

@@ -235,6 +235,20 @@ def test_a_picture_of_another_shape(folder):
         read_posed(folder)
 
 
+def test_one_image_alone_is_reduced(folder):
+    names = read_posed(folder).names
+    Image.new("RGB", (12, 12)).save(folder / names[3])
+    with pytest.raises(DataError) as raised:
+        read_posed(folder)
+    assert str(raised.value) == (
+        f"{names[3]} is 12x12 pixels where sparse/0 declares 24x24, a scale of 0.5, but most images have"
+        " a scale of 1 (1 of 9 differ); all images must be scaled alike."
+    )
+    for name in names:  # all of them may be reduced
+        Image.new("RGB", (12, 12)).save(folder / name)
+    assert read_posed(folder).cameras.size.tolist() == [[12, 12]] * 9
+
+
 TEXT = [
     ("cameras.txt", "PINHOLE", "PINHOLES", "unknown model 'PINHOLES'"),
     ("cameras.txt", " 24 24 ", " 24 0 ", "the image size of images/view_0_0000.png is not usable"),

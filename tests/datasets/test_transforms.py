@@ -272,6 +272,20 @@ def test_an_image_turned_by_its_camera(small_scene, folder):
     )
 
 
+def test_one_image_alone_is_reduced(folder):
+    names = read_posed(folder).names
+    Image.new("RGB", (12, 12)).save(folder / names[3])
+    with pytest.raises(DataError) as raised:
+        read_posed(folder)
+    assert str(raised.value) == (
+        f"{names[3]} is 12x12 pixels where transforms.json declares 24x24, a scale of 0.5, but most images have"
+        " a scale of 1 (1 of 9 differ); all images must be scaled alike."
+    )
+    for name in names:  # all of them may be reduced
+        Image.new("RGB", (12, 12)).save(folder / name)
+    assert read_posed(folder).cameras.size.tolist() == [[12, 12]] * 9
+
+
 def test_lenses_without_a_name_in_the_format_cannot_be_written(small_scene, tmp_path):
     cameras = replace(small_scene.cameras, lenses=(Lens("FOV", (0.5,)),) * len(small_scene.names))
     with pytest.raises(InputError, match="cannot hold the camera model FOV"):
