@@ -122,16 +122,15 @@ def visible(
     t1: Float[Tensor, " N"],
     ray_offsets: Int[Tensor, " R1"],
     min_transmittance: float,
-) -> tuple[Int[Tensor, " M"], Int[Tensor, " R1"]]:
-    """Find the samples that can be seen: those with at least `min_transmittance` left in front of them.
+) -> Int[Tensor, " R"]:
+    """Count the samples of each ray that can be seen: those with at least `min_transmittance` left in front of them.
 
     Args:
         sigma, t0, t1, ray_offsets: As for `composite`. No gradient flows.
         min_transmittance: In [0, 1]; 0 keeps every sample. 1e-4 is usual for pictures.
 
     Returns:
-        indices: int64, rising: a prefix of each ray's samples, and always its first.
-        ray_offsets: Where each ray's samples lie among those kept.
+        int64: how many of each ray's samples, from its first on; the first always counts.
 
     Raises:
         ShapeError: Shapes or dtypes do not fit together.
@@ -139,20 +138,15 @@ def visible(
     _check("visible", sigma, t0, t1, ray_offsets)
     if not native.usable(sigma, t0, t1, ray_offsets):
         return visible_reference(sigma, t0, t1, ray_offsets, min_transmittance)
-    core = native.core()
-    sigma, t0, t1 = (x.detach().contiguous() for x in (sigma, t0, t1))
-    ray_offsets = ray_offsets.contiguous()
-    rays = ray_offsets.shape[0] - 1
-    kept = torch.empty_like(ray_offsets)
-    count = core.composite_visible(
+    sigma, t0, t1, ray_offsets = (x.detach().contiguous() for x in (sigma, t0, t1, ray_offsets))
+    counts = ray_offsets.new_empty(ray_offsets.shape[0] - 1)
+    native.core().composite_visible(
         *(x.data_ptr() for x in (sigma, t0, t1, ray_offsets)),
-        rays,
+        counts.shape[0],
         min_transmittance,
-        kept.data_ptr(),
+        counts.data_ptr(),
     )
-    indices = torch.empty(count, dtype=torch.int64)
-    core.composite_prefixes(ray_offsets.data_ptr(), kept.data_ptr(), rays, indices.data_ptr())
-    return indices, kept
+    return counts
 
 
 def visible_reference(
@@ -161,7 +155,7 @@ def visible_reference(
     t1: Float[Tensor, " N"],
     ray_offsets: Int[Tensor, " R1"],
     min_transmittance: float,
-) -> tuple[Int[Tensor, " M"], Int[Tensor, " R1"]]:
+) -> Int[Tensor, " R"]:
     """Compute `visible` in plain torch."""
     rows, columns, longest = _places(ray_offsets)
     tau = torch.where(t1 > t0, sigma.detach() * (t1 - t0), torch.zeros_like(sigma))
@@ -169,7 +163,7 @@ def visible_reference(
     padded[rows, columns + 1] = tau
     keep = torch.exp(-torch.cumsum(padded, 1))[rows, columns] >= min_transmittance
     total = torch.cat([keep.new_zeros(1, dtype=torch.int64), torch.cumsum(keep, 0)])
-    return keep.nonzero()[:, 0], total[ray_offsets]
+    return total[ray_offsets].diff()
 
 
 def _places(ray_offsets: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -1,13 +1,13 @@
 """Tracing rays front to back through a density: march, evaluate, and go on only where something can still be seen."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from polyfield.fields.ops.rows import take_rows
+from polyfield.fields.ops.rows import copy_runs
 from polyfield.fields.samples import Samples
 from polyfield.renderers.composite import visible
 
@@ -58,60 +58,64 @@ def trace(
     """
     rays = directions.shape[0]
     alive, near, size = torch.arange(rays), None, FIRST
-    parts: list[tuple[Tensor, Samples, Tensor, Tensor]] = []
+    parts: list[_Stretch] = []
     evaluated = 0
     while len(alive):
         marched = march(alive, near, size)
         evaluated += len(marched)
         sigma, features = density(marched.positions)
-        rows, offsets = visible(
-            sigma, marched.t0, marched.t1, marched.ray_offsets, min_transmittance
-        )
-        sigma, features = take_rows(rows, sigma, features)
-        parts.append((alive, marched.take(rows, offsets), sigma, features))
+        offsets = marched.ray_offsets
+        seen = visible(sigma, marched.t0, marched.t1, offsets, min_transmittance)
+        parts.append(_Stretch(alive, seen, marched, sigma, features))
         # Where all samples of a full stretch can be seen there may be more behind them.
-        onward = (offsets.diff() == size).nonzero()[:, 0]
+        onward = (seen == size).nonzero()[:, 0]
         alive = alive[onward]
-        near = marched.t1[marched.ray_offsets[onward + 1] - 1]
+        near = marched.t1[offsets[onward + 1] - 1]
         size = _FURTHER
     return _merged(parts, directions, evaluated)
 
 
-def _merged(
-    parts: list[tuple[Tensor, Samples, Tensor, Tensor]], directions: Tensor, evaluated: int
-) -> Traced:
+@dataclass(frozen=True)
+class _Stretch:
+    """Some samples of some of the rays.
+
+    Attributes:
+        rays: Which, rising.
+        seen: How many of each ray's samples count, from its first on.
+        marched: The samples, by place in `rays`.
+        sigma, features: Of all of them.
+    """
+
+    rays: Int64[Tensor, " A"]
+    seen: Int64[Tensor, " A"]
+    marched: Samples
+    sigma: Float[Tensor, " N"]
+    features: Float[Tensor, "N F"]
+
+
+def _merged(parts: list[_Stretch], directions: Tensor, evaluated: int) -> Traced:
     """Put the stretches of each ray one behind the other."""
-    if len(parts) == 1:
-        (_, samples, sigma, features) = parts[0]
-        return Traced(replace(samples, directions=directions), sigma, features, evaluated)
     rays = directions.shape[0]
-    counts = torch.zeros(rays, len(parts), dtype=torch.int64)
-    starts = torch.zeros(rays, len(parts), dtype=torch.int64)
-    before = 0
-    for i, (alive, samples, _, _) in enumerate(parts):
-        counts[alive, i] = samples.ray_offsets.diff()
-        starts[alive, i] = samples.ray_offsets[:-1] + before
-        before += len(samples)
-    order = _ranges(starts.reshape(-1), counts.reshape(-1))
+    counts = torch.zeros(rays, dtype=torch.int64)
+    for part in parts:
+        counts.index_add_(0, part.rays, part.seen)
     offsets = torch.zeros(rays + 1, dtype=torch.int64)
-    torch.cumsum(counts.sum(1), 0, out=offsets[1:])
-    columns = [
-        torch.cat([getattr(samples, name) for _, samples, _, _ in parts])
-        for name in ("positions", "t0", "t1")
-    ]
-    ids = torch.cat([alive.to(torch.int32)[s.ray_ids.long()] for alive, s, _, _ in parts])
-    positions, t0, t1, ray_ids, sigma, features = take_rows(
-        order,
-        *columns,
-        ids,
-        torch.cat([sigma for _, _, sigma, _ in parts]),
-        torch.cat([features for _, _, _, features in parts]),
-    )
-    merged = Samples(positions, t0, t1, offsets, ray_ids, directions)
-    return Traced(merged, sigma, features, evaluated)
-
-
-def _ranges(starts: Int64[Tensor, " K"], counts: Int64[Tensor, " K"]) -> Int64[Tensor, " M"]:
-    """All of starts[0], starts[0] + 1, ... (counts[0] of them), then those from starts[1], and so on."""
-    ends = torch.cumsum(counts, 0)
-    return torch.repeat_interleave(starts - (ends - counts), counts) + torch.arange(int(ends[-1]))
+    torch.cumsum(counts, 0, out=offsets[1:])
+    total = int(offsets[-1])
+    width = parts[0].features.shape[1] if parts else 0
+    positions, features = directions.new_empty(total, 3), directions.new_empty(total, width)
+    t0, t1, sigma = (directions.new_empty(total) for _ in range(3))
+    place = offsets[:-1].clone()
+    for part in parts:
+        marched = part.marched
+        copy_runs(
+            (positions, t0, t1, sigma, features),
+            place[part.rays],
+            (marched.positions, marched.t0, marched.t1, part.sigma, part.features),
+            marched.ray_offsets[:-1],
+            part.seen,
+        )
+        place.index_add_(0, part.rays, part.seen)
+    ray_ids = torch.repeat_interleave(torch.arange(rays, dtype=torch.int32), counts)
+    samples = Samples(positions, t0, t1, offsets, ray_ids, directions)
+    return Traced(samples, sigma, features, evaluated)

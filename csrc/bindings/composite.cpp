@@ -34,26 +34,12 @@ void backward(Address sigma, Address rgb, Address t0, Address t1, Address offset
   });
 }
 
-// new_offsets [R + 1]; returns the number of samples kept.
-int64_t visible(Address sigma, Address t0, Address t1, Address offsets, int64_t rays, float min_transmittance,
-                Address new_offsets) {
-  int64_t* kept = at<int64_t>(new_offsets);
+void visible(Address sigma, Address t0, Address t1, Address offsets, int64_t rays, float min_transmittance,
+             Address counts) {
   parallel_for(rays, grain, [&](int64_t begin, int64_t end, int) {
     composite().visible(at<const float>(sigma), at<const float>(t0), at<const float>(t1), at<const int64_t>(offsets),
-                        min_transmittance, begin, end, kept + 1);
+                        min_transmittance, begin, end, at<int64_t>(counts));
   });
-  kept[0] = 0;
-  for (int64_t r = 0; r < rays; ++r) kept[r + 1] += kept[r];
-  return kept[rays];
-}
-
-// indices [new_offsets[R]]: the first samples of each ray.
-void prefixes(Address offsets, Address new_offsets, int64_t rays, Address indices) {
-  const auto* from = at<const int64_t>(offsets);
-  const auto* to = at<const int64_t>(new_offsets);
-  auto* out = at<int64_t>(indices);
-  for (int64_t r = 0; r < rays; ++r)
-    for (int64_t n = to[r]; n < to[r + 1]; ++n) out[n] = from[r] + (n - to[r]);
 }
 
 }  // namespace
@@ -63,5 +49,4 @@ POLYFIELD_BINDINGS(composite) {
   m.def("composite_forward", &forward, unlocked());
   m.def("composite_backward", &backward, unlocked());
   m.def("composite_visible", &visible, unlocked());
-  m.def("composite_prefixes", &prefixes, unlocked());
 }

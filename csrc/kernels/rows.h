@@ -1,4 +1,4 @@
-// Picking rows of several arrays at once: what compaction of samples needs, in one pass over the row numbers.
+// Picking rows of several arrays at once, one by one or in runs: what compaction of samples needs, in one pass.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,16 @@ struct RowArray {
   int64_t width, row, column;
 };
 
+// Runs of rows: counts[k] of them, from row from_starts[k] on, go to row to_starts[k] and those behind it.
+struct RowRuns {
+  const int64_t *to_starts, *from_starts, *counts;
+};
+
 struct RowsKernels {
   // Row n of `to` is row rows[n] of `from`, for n in [begin, end), for every array.
   void (*take)(const int64_t* rows, int64_t begin, int64_t end, const RowArray* arrays, int count);
+  // Copies runs [begin, end) of every array.
+  void (*copy_runs)(const RowRuns& runs, int64_t begin, int64_t end, const RowArray* arrays, int count);
 };
 
 POLYFIELD_FAMILY(RowsKernels, rows)

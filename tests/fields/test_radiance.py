@@ -9,7 +9,7 @@ from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.domain import Box, Contraction
 from polyfield.fields.ops.density import ACTIVATIONS, density, density_reference
-from polyfield.fields.ops.rows import take_rows
+from polyfield.fields.ops.rows import copy_runs, copy_runs_reference, take_rows
 from polyfield.fields.presets import preset, preset_names
 from polyfield.fields.radiance import RadianceConfig, RadianceField
 from polyfield.fields.samples import Samples
@@ -146,6 +146,35 @@ def test_rows_are_taken_from_any_layout(count: int) -> None:
     for taken, tensor in zip(together, (t for t in tensors if t.element_size() == 4), strict=True):
         assert torch.equal(taken, tensor[rows])
     assert torch.equal(take_rows(rows, tensors[-1])[0], tensors[-1][rows])
+
+
+@pytest.mark.parametrize("runs", [0, 1, 700])
+def test_runs_of_rows_are_copied_and_nothing_else(runs: int) -> None:
+    generator = Generator().manual_seed(0)
+    tensors = rows_case(0)[1][:6]
+    counts = torch.randint(7, (runs,), generator=generator)
+    starts = torch.randint(44, (runs,), generator=generator)
+    to_starts = torch.cumsum(counts + 1, 0) - counts  # a row is left free between runs
+    length = int(counts.sum()) + runs + 1
+    to = [tensor.new_full((length, *tensor.shape[1:]), 7) for tensor in tensors]
+    wanted = [tensor.clone() for tensor in to]
+    copy_runs(to, to_starts, tensors, starts, counts)
+    copy_runs_reference(wanted, to_starts, tensors, starts, counts)
+    for one, other, tensor in zip(to, wanted, tensors, strict=True):
+        assert torch.equal(one, other)
+        for k in range(runs):
+            run = one[to_starts[k] : to_starts[k] + counts[k]]
+            assert torch.equal(run, tensor[starts[k] : starts[k] + counts[k]])
+
+
+def test_runs_that_leave_a_tensor_are_refused() -> None:
+    one = torch.tensor([1])
+    with pytest.raises(ShapeError, match=r"runs by starts and counts must stay in 0..4"):
+        copy_runs([torch.zeros(9)], one, [torch.zeros(5)], one + 3, one + 1)
+    with pytest.raises(ShapeError, match=r"runs by to_starts and counts must stay in 0..8"):
+        copy_runs([torch.zeros(9)], one - 2, [torch.zeros(5)], one, one)
+    with pytest.raises(ShapeError, match="a contiguous one of equal rows"):
+        copy_runs([torch.zeros(9, 2)], one, [torch.zeros(5)], one, one)
 
 
 def test_rows_out_of_range_are_refused() -> None:

@@ -39,7 +39,10 @@ def whole(made: VolumeRenderer, origins: Tensor, directions: Tensor, threshold: 
     with torch.no_grad():
         sigma, features = made.field.density(samples.positions)
         color = made.field.color(samples, features)
-    rows, offsets = visible(sigma, samples.t0, samples.t1, samples.ray_offsets, threshold)
+    counts = visible(sigma, samples.t0, samples.t1, samples.ray_offsets, threshold)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(counts, 0)])
+    within = torch.arange(len(samples)) - samples.ray_offsets[samples.ray_ids.long()]
+    rows = (within < counts[samples.ray_ids.long()]).nonzero()[:, 0]
     kept = samples.take(rows, offsets)
     black = torch.zeros(len(origins), 3)
     return composite(sigma[rows], color[rows], kept.t0, kept.t1, offsets, black).color
