@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from polyfield import native
@@ -18,7 +18,7 @@ from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.samples import Samples
 from polyfield.renderers.occupancy import OccupancyGrid
 
-__all__ = ["MarchSettings", "march", "march_reference"]
+__all__ = ["MarchSettings", "Stretch", "march", "march_stretch", "march_stretch_reference"]
 
 _LATTICE = 1 << 22  # samples of a lattice that float32 can still tell apart, jitter included
 
@@ -33,12 +33,16 @@ class MarchSettings:
             steps equal. 1/256 is usual for scenes without bounds.
         max_samples: Most samples of a ray; those nearest to the camera are kept.
         max_total: Most samples of a batch; see `march`.
+        max_depth: A ray ends behind the sample that brings the sum of its cells' `OccupancyGrid.values` to this:
+            an estimate of when nothing behind can be seen any more. A cell not looked at yet counts a sixteenth of
+            it.
     """
 
     step: float
     cone: float = 0.0
     max_samples: int = 1024
     max_total: int = 1 << 24
+    max_depth: float = math.inf
 
     def __post_init__(self) -> None:
         if not (0.0 < self.step < math.inf and 0.0 <= self.cone < 1.0):
@@ -51,6 +55,19 @@ class MarchSettings:
                 f"MarchSettings: max_samples and max_total must be at least 1, but are {self.max_samples} and "
                 f"{self.max_total}."
             )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Samples of rays, and where they go on.
+
+    Attributes:
+        samples: Of R rays.
+        resume: Place in the ray's lattice to go on at, where `max_samples` or `max_depth` ended it; else -1.
+    """
+
+    samples: Samples
+    resume: Int32[Tensor, " R"]
 
 
 def march(
@@ -85,7 +102,33 @@ def march(
         ShapeError: Shapes do not fit together.
         ConfigError: The step is too small for the box.
     """
+    return march_stretch(origins, directions, near, far, grid, settings, jitter).samples
+
+
+def march_stretch(
+    origins: Float[Tensor, "R 3"],
+    directions: Float[Tensor, "R 3"],
+    near: Float[Tensor, " R"] | float,
+    far: Float[Tensor, " R"] | float,
+    grid: OccupancyGrid,
+    settings: MarchSettings,
+    jitter: Float[Tensor, " R"] | None = None,
+    begin: Int32[Tensor, " R"] | None = None,
+) -> Stretch:
+    """March as `march` does, and tell how to go on.
+
+    Args:
+        origins, directions, near, far, grid, settings, jitter: As for `march`.
+        begin: First place of each ray's lattice to look at, as `Stretch.resume` told it; None: the first of all.
+
+    Holds:
+        Stretches one behind the other, `near` and `far` being the same, have the samples of one march without limits.
+    """
     rays = _check(origins, directions, near, far, jitter)
+    if begin is not None and (begin.shape != (rays,) or begin.dtype != torch.int32):
+        raise ShapeError(
+            f"march_stretch: begin must be int32 [{rays}], but is {begin.dtype} {list(begin.shape)}."
+        )
     lattice = _Lattice.of(grid, settings)
     origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
     near, far = _per_ray(near, origins), _per_ray(far, origins)
@@ -94,7 +137,11 @@ def march(
     if not native.usable(
         origins, directions, near, far, grid.distance, *([] if jitter is None else [jitter])
     ):
-        return march_reference(origins, directions, near, far, grid, settings, jitter)
+        return march_stretch_reference(
+            origins, directions, near, far, grid, settings, jitter, begin
+        )
+    begin = None if begin is None else begin.contiguous()
+    resume = torch.empty(rays, dtype=torch.int32)
     marcher = getattr(_marchers, "marcher", None)
     if marcher is None:
         marcher = _marchers.marcher = native.core().RayMarcher()
@@ -114,7 +161,13 @@ def march(
         far.data_ptr(),
         0 if jitter is None else jitter.data_ptr(),
         rays,
-        settings.max_samples,
+        (
+            0 if begin is None else begin.data_ptr(),
+            settings.max_samples,
+            settings.max_depth,
+            0 if settings.max_depth == math.inf else grid.values.data_ptr(),
+            resume.data_ptr(),
+        ),
         settings.max_total,
         offsets.data_ptr(),
     )
@@ -122,10 +175,11 @@ def march(
     positions, t0, t1 = torch.empty(count, 3), torch.empty(count), torch.empty(count)
     ray_ids = torch.empty(count, dtype=torch.int32)
     marcher.fill(positions.data_ptr(), t0.data_ptr(), t1.data_ptr(), ray_ids.data_ptr())
-    return Samples(positions, t0, t1, offsets[: kept + 1], ray_ids, directions[:kept])
+    samples = Samples(positions, t0, t1, offsets[: kept + 1], ray_ids, directions[:kept])
+    return Stretch(samples, resume[:kept])
 
 
-def march_reference(
+def march_stretch_reference(
     origins: Float[Tensor, "R 3"],
     directions: Float[Tensor, "R 3"],
     near: Float[Tensor, " R"] | float,
@@ -133,8 +187,9 @@ def march_reference(
     grid: OccupancyGrid,
     settings: MarchSettings,
     jitter: Float[Tensor, " R"] | None = None,
-) -> Samples:
-    """Compute `march` in plain torch: every sample of the lattice, then those in occupied cells."""
+    begin: Int32[Tensor, " R"] | None = None,
+) -> Stretch:
+    """Compute `march_stretch` in plain torch: every sample of the lattice, then those in occupied cells."""
     rays = _check(origins, directions, near, far, jitter)
     lattice = _Lattice.of(grid, settings)
     shift = origins.new_full((rays,), 0.5) if jitter is None else jitter
@@ -149,8 +204,19 @@ def march_reference(
     t = at(k + shift[:, None])
     inside = t < leave[:, None]
     positions = origins[:, None] + t[..., None] * directions[:, None]
-    taken = inside & grid.occupied(positions.view(-1, 3)).view(inside.shape)
-    taken &= torch.cumsum(taken, 1) <= min(settings.max_samples, settings.max_total)
+    cells = grid.cells_of(positions.view(-1, 3)).view(inside.shape)
+    taken = inside & (grid.distance.view(-1)[cells] == 0)
+    if begin is not None:
+        taken &= k >= begin[:, None]
+    count = torch.cumsum(taken, 1)
+    enough = count >= min(settings.max_samples, settings.max_total)
+    if settings.max_depth < math.inf:
+        thought = grid.values.view(-1)[cells]
+        thought = thought.where(thought.isfinite(), settings.max_depth / 16).clamp_min(0.0) * taken
+        enough |= torch.cumsum(thought, 1) >= settings.max_depth
+    last = taken & enough  # the first of these, where there is one, ends its ray
+    resume = torch.where(last.any(1), last.int().argmax(1).int() + 1, -1)
+    taken &= (resume[:, None] < 0) | (k < resume[:, None])
     offsets = torch.cat([taken.new_zeros(1, dtype=torch.int64), torch.cumsum(taken.sum(1), 0)])
     kept = int((offsets <= settings.max_total).sum()) - 1
     taken[kept:] = False
@@ -158,9 +224,10 @@ def march_reference(
     t0 = torch.maximum(edges[:, :-1], enter[:, None])
     t1 = torch.minimum(edges[:, 1:], leave[:, None])
     ray_ids = taken.nonzero()[:, 0].int()
-    return Samples(
+    samples = Samples(
         positions[taken], t0[taken], t1[taken], offsets[: kept + 1], ray_ids, directions[:kept]
     )
+    return Stretch(samples, resume[:kept].int())
 
 
 _marchers = threading.local()  # one for each thread: a marcher keeps its workspaces between calls

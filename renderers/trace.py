@@ -4,23 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from polyfield.fields.ops.rows import copy_runs
 from polyfield.fields.samples import Samples
 from polyfield.renderers.composite import visible
+from polyfield.renderers.march import Stretch
 
-__all__ = ["FIRST", "Traced", "trace"]
+__all__ = ["Traced", "trace"]
 
-FIRST = 16
-"""Samples of a ray that are evaluated first: enough for most rays to end at the surface that they meet."""
+# Samples of a stretch: with at most 65,536 rays within what one march may return. More would be looked at in vain
+# where the estimate of what the cells absorb says nothing yet.
+_LATER = int(__import__('os').environ.get('PF_M','128'))
+_LONGEST = int(__import__('os').environ.get('PF_L','48'))
 
-# Rays that get further go on in stretches of this many: with at most 65,536 rays within what one march may return.
-_FURTHER = 64
-
-March = Callable[[Tensor, Float[Tensor, " R"] | None, int], Samples]
-"""From ray numbers, where to begin on each (None: at the start) and the most samples of a ray to samples."""
+March = Callable[[Tensor, Int32[Tensor, " R"] | None, int], Stretch]
+"""From ray numbers, where to go on with each (None: at the start) and the most samples of a ray to a stretch."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,24 @@ def trace(
             it has absorbed.
     """
     rays = directions.shape[0]
-    alive, near, size = torch.arange(rays), None, FIRST
-    parts: list[_Stretch] = []
+    alive, begin = torch.arange(rays), None
+    parts: list[_Part] = []
     evaluated = 0
     while len(alive):
-        marched = march(alive, near, size)
+        stretch = march(alive, begin, _LONGEST if begin is None else _LATER)
+        marched, offsets = stretch.samples, stretch.samples.ray_offsets
         evaluated += len(marched)
         sigma, features = density(marched.positions)
-        offsets = marched.ray_offsets
         seen = visible(sigma, marched.t0, marched.t1, offsets, min_transmittance)
-        parts.append(_Stretch(alive, seen, marched, sigma, features))
-        # Where all samples of a full stretch can be seen there may be more behind them.
-        onward = (seen == size).nonzero()[:, 0]
-        alive = alive[onward]
-        near = marched.t1[offsets[onward + 1] - 1]
-        size = _FURTHER
+        parts.append(_Part(alive, seen, marched, sigma, features))
+        # Where the last sample of a stretch that was cut can be seen there may be more behind it.
+        onward = ((stretch.resume >= 0) & (seen == offsets.diff())).nonzero()[:, 0]
+        alive, begin = alive[onward], stretch.resume[onward]
     return _merged(parts, directions, evaluated)
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _Part:
     """Some samples of some of the rays.
 
     Attributes:
@@ -93,7 +91,7 @@ class _Stretch:
     features: Float[Tensor, "N F"]
 
 
-def _merged(parts: list[_Stretch], directions: Tensor, evaluated: int) -> Traced:
+def _merged(parts: list[_Part], directions: Tensor, evaluated: int) -> Traced:
     """Put the stretches of each ray one behind the other."""
     rays = directions.shape[0]
     counts = torch.zeros(rays, dtype=torch.int64)

@@ -1,5 +1,6 @@
 """Drawing radiance fields: march the occupied cells, evaluate the field, composite."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,8 @@ from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, DataError
 from polyfield.fields.model import Model
 from polyfield.fields.radiance import RadianceField
-from polyfield.fields.samples import Samples
 from polyfield.renderers.composite import composite
-from polyfield.renderers.march import MarchSettings, march
+from polyfield.renderers.march import MarchSettings, Stretch, march_stretch
 from polyfield.renderers.occupancy import OccupancyGrid
 from polyfield.renderers.rendered import Rendered
 from polyfield.renderers.trace import Traced, trace
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VolumeConfig", "VolumeRenderer"]
 
+_ENOUGH = float(__import__('os').environ.get('PF_E','6'))  # times the optical depth behind which nothing is seen: where a ray's first stretch ends
 _CHUNK = 1 << 15  # rays drawn at once: half a million samples to begin with, some 100 MB
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)  # of a byte, lowest first
 
@@ -116,16 +117,22 @@ class VolumeRenderer:
         """
         config = self.config
 
-        def march_some(rays: Tensor, near: Tensor | None, size: int) -> Samples:
-            settings = MarchSettings(config.step * coarse, config.cone * coarse, size)
-            return march(
+        # What the cells absorb is an estimate, from above: past a few times what hides everything, look first. A ray
+        # that can still see then meets thin stuff, and goes on for longer.
+        enough = _ENOUGH * -math.log(max(min_transmittance, 1e-4)) / coarse
+
+        def march_some(rays: Tensor, begin: Tensor | None, size: int) -> Stretch:
+            depth = enough if begin is None else math.inf
+            settings = MarchSettings(config.step * coarse, config.cone * coarse, size, max_depth=depth)
+            return march_stretch(
                 origins[rays],
                 directions[rays],
-                config.near if near is None else near,
+                config.near,
                 config.far,
                 self.grid,
                 settings,
                 None if jitter is None else jitter[rays],
+                begin,
             )
 
         return trace(march_some, self.field.density, directions, min_transmittance)

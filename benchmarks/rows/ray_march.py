@@ -7,7 +7,7 @@ import torch
 from harness import Bench, Row
 from torch import Tensor
 
-from polyfield.renderers.march import MarchSettings, march, march_reference
+from polyfield.renderers.march import MarchSettings, march, march_stretch_reference
 from polyfield.renderers.occupancy import OccupancyGrid
 
 RAYS = 6144
@@ -31,7 +31,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         mine = bench.time(partial(march, *arguments))
         few = RAYS // 16
         less = (origins[:few], directions[:few], 0.1, 100.0, grid, settings, jitter[:few])
-        theirs = bench.time(partial(march_reference, *less))
+        theirs = bench.time(partial(march_stretch_reference, *less))
         yield Row(
             "ray march",
             f"{name}, {RAYS} rays, {samples} samples, {1e3 * mine:.2f} ms",

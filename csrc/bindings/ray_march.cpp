@@ -29,12 +29,15 @@ class RayMarcher {
     for (size_t i = 0; i < std::size(fields); ++i) *fields[i] = step[i].cast<float>();
   }
 
-  // Fills offsets [rays + 1]; returns how many rays, from the first on, have their samples within max_total.
+  // `limits` is a MarchStretch, member by member. Fills offsets [rays + 1]; returns how many rays, from the first on, have their samples within max_total.
   int64_t march(Address origins, Address directions, Address near, Address far, Address jitter, int64_t rays,
-                int64_t max_samples, int64_t max_total, Address offsets) {
+                const py::tuple& limits, int64_t max_total, Address offsets) {
+    const MarchStretch stretch = {at<const int32_t>(limits[0].cast<Address>()),
+                                  std::min(limits[1].cast<int64_t>(), max_total), limits[2].cast<float>(),
+                                  at<const float>(limits[3].cast<Address>()), at<int32_t>(limits[4].cast<Address>())};
+    const py::gil_scoped_release let_others_run;
     rays_ = {at<const float>(origins), at<const float>(directions), at<const float>(near), at<const float>(far),
              at<const float>(jitter)};
-    max_samples = std::min(max_samples, max_total);
     const int64_t blocks = (rays + block_rays - 1) / block_rays;
     if (static_cast<int64_t>(runs_.size()) < blocks) runs_.resize(blocks);
     if (static_cast<int64_t>(spans_.size()) < rays) {
@@ -46,7 +49,7 @@ class RayMarcher {
     parallel_tasks(blocks, [&](int64_t block, int) {
       auto& runs = runs_[block];
       if (runs.empty()) runs.resize(8 * block_rays);
-      while (!ray_march().march(rays_, grid_, step_, max_samples, block * block_rays,
+      while (!ray_march().march(rays_, grid_, step_, stretch, block * block_rays,
                                 std::min(rays, (block + 1) * block_rays), spans_.data(), first_run_.data(), counts,
                                 runs.data(), static_cast<int64_t>(runs.size())))
         runs.resize(2 * runs.size());
@@ -96,7 +99,7 @@ POLYFIELD_BINDINGS(ray_march) {
   py::class_<RayMarcher>(m, "RayMarcher")
       .def(py::init<>())
       .def("configure", &RayMarcher::configure)
-      .def("march", &RayMarcher::march, unlocked())
+      .def("march", &RayMarcher::march)
       .def("fill", &RayMarcher::fill, unlocked())
       .def("cells", &RayMarcher::cells, unlocked());
 }

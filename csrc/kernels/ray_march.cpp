@@ -33,7 +33,7 @@ PF_INLINE vf steps_to(const MarchStep& s, vf t) {
 // W rays under way: what holds for the whole ray, and how far it got.
 struct Lanes {
   alignas(64) float origin[3][W], direction[3][W], slowness[3][W];
-  alignas(64) float enter[W], leave[W], first[W], jitter[W];
+  alignas(64) float enter[W], leave[W], first[W], jitter[W], depth[W];
   alignas(64) int32_t k[W], open_first[W], open_count[W], count[W];
   int64_t ray[W];     // -1: none
   int32_t last[W];  // the ray's latest run, or -1
@@ -43,19 +43,21 @@ struct Lanes {
 void rest(Lanes& lanes, int lane) {
   lanes.ray[lane] = -1;
   for (int a = 0; a < 3; ++a) lanes.origin[a][lane] = lanes.direction[a][lane] = lanes.slowness[a][lane] = 0.f;
-  lanes.enter[lane] = lanes.leave[lane] = lanes.first[lane] = lanes.jitter[lane] = 0.f;
+  lanes.enter[lane] = lanes.leave[lane] = lanes.first[lane] = lanes.jitter[lane] = lanes.depth[lane] = 0.f;
   lanes.k[lane] = lanes.open_first[lane] = lanes.open_count[lane] = lanes.count[lane] = 0;
 }
 
 // Gives the lane the next ray that crosses the box; without one it rests. Rays on the way there are done.
 bool take_next(Lanes& lanes, int lane, const MarchRays& rays, const MarchGrid& grid, const MarchStep& step,
-               int64_t& next, int64_t end, RaySpan* spans, int32_t* first_run, int64_t* samples) {
+               const MarchStretch& stretch, int64_t& next, int64_t end, RaySpan* spans, int32_t* first_run,
+               int64_t* samples) {
   for (; next < end; ++next) {
     const float *o = rays.origins + 3 * next, *d = rays.directions + 3 * next;
     const RaySpan span = span_of(grid, o, d, rays.near[next], rays.far[next]);
     spans[next] = span;
     first_run[next] = -1;
     samples[next] = 0;
+    if (stretch.resume != nullptr) stretch.resume[next] = -1;
     if (!(span.enter < span.leave)) continue;
     lanes.ray[lane] = next;
     lanes.last[lane] = -1;
@@ -69,7 +71,9 @@ bool take_next(Lanes& lanes, int lane, const MarchRays& rays, const MarchGrid& g
     lanes.leave[lane] = span.leave;
     lanes.first[lane] = step.cone > 0.f ? steps_until(step, span.enter) : 0.f;
     lanes.jitter[lane] = rays.jitter != nullptr ? rays.jitter[next] : 0.5f;
-    lanes.k[lane] = lanes.open_count[lane] = lanes.count[lane] = 0;
+    lanes.depth[lane] = 0.f;
+    lanes.k[lane] = stretch.begin != nullptr ? stretch.begin[next] : 0;
+    lanes.open_count[lane] = lanes.count[lane] = 0;
     ++next;
     return true;
   }
@@ -131,15 +135,16 @@ PF_INLINE vf leaving(const MarchGrid& g, const Cells& c, const Lanes& lanes, vi 
   return t + wait;
 }
 
-bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, int64_t max_samples, int64_t begin,
-           int64_t end, RaySpan* spans, int32_t* first_run, int64_t* samples, MarchRun* runs, int64_t capacity) {
-  const int32_t most = max_samples < lattice_end ? (int32_t)max_samples : lattice_end;
+bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, const MarchStretch& stretch,
+           int64_t begin, int64_t end, RaySpan* spans, int32_t* first_run, int64_t* samples, MarchRun* runs,
+           int64_t capacity) {
+  const int32_t most = stretch.max_samples < lattice_end ? (int32_t)stretch.max_samples : lattice_end;
   Lanes lanes;
   int64_t next = begin;
   int32_t used = 0;
   int busy = 0;
   for (int lane = 0; lane < W; ++lane)
-    busy += take_next(lanes, lane, rays, grid, step, next, end, spans, first_run, samples);
+    busy += take_next(lanes, lane, rays, grid, step, stretch, next, end, spans, first_run, samples);
   while (busy > 0) {
     vi k = load_i(lanes.k), open_count = load_i(lanes.open_count), count = load_i(lanes.count);
     const vf enter = load(lanes.enter), first = load(lanes.first), jitter = load(lanes.jitter);
@@ -165,8 +170,16 @@ bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, 
     store_i(lanes.open_count, open_count);
     store_i(lanes.count, count);
     store_i(lanes.k, onward);
+    vi enough = count >= most;
+    if (stretch.depths != nullptr) {
+      const vf thought = gather(stretch.depths, cells.flat & occupied);
+      const vf known = select(thought < all(3.4e38f), thought, all(stretch.max_depth / 16.f));
+      const vf depth = load(lanes.depth) + (vf)((vi)max(known, vf{}) & occupied);
+      store(lanes.depth, depth);
+      enough |= (vi)(depth >= all(stretch.max_depth));
+    }
 
-    const uint32_t ended = bits_of(~inside | (count >= most) | (onward >= lattice_end));
+    const uint32_t cut = bits_of(inside & enough), ended = cut | bits_of(~inside | (onward >= lattice_end));
     for (uint32_t bits = bits_of(closed) | ended; bits != 0; bits &= bits - 1) {
       const int lane = __builtin_ctz(bits);
       const int64_t ray = lanes.ray[lane];
@@ -180,7 +193,8 @@ bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, 
       }
       if (ended >> lane & 1) {
         samples[ray] = lanes.count[lane];
-        busy -= !take_next(lanes, lane, rays, grid, step, next, end, spans, first_run, samples);
+        if ((cut >> lane & 1) && stretch.resume != nullptr) stretch.resume[ray] = lanes.k[lane];
+        busy -= !take_next(lanes, lane, rays, grid, step, stretch, next, end, spans, first_run, samples);
       }
     }
   }

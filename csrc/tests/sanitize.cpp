@@ -232,10 +232,12 @@ void drive_march(int64_t rays) {
   for (const MarchStep& steps : {even, growing}) {
     const MarchRays batch = {origins, directions, near, far, jitter};
     Buffer<RaySpan> spans(rays);
-    Buffer<int32_t> first_run(rays);
+    Buffer<int32_t> first_run(rays), resume(rays);
+    Floats thought = randoms(2 * cells, -1, 1);
     Buffer<int64_t> samples(rays), offsets(rays + 1);
     std::vector<MarchRun> runs(4096);
-    expect(ray_march().march(batch, grid, steps, 50, 0, rays, spans, first_run, samples, runs.data(),
+    const MarchStretch stretch = {nullptr, 50, 20.f, thought, resume};
+    expect(ray_march().march(batch, grid, steps, stretch, 0, rays, spans, first_run, samples, runs.data(),
                              static_cast<int64_t>(runs.size())),
            "march: too many runs");
     for (int64_t r = 0; r < rays; ++r) offsets[r + 1] = offsets[r] + samples[r];

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -6,10 +7,21 @@ from torch import Tensor
 
 from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.samples import Samples
-from polyfield.renderers.march import MarchSettings, march, march_reference
+from polyfield.renderers.march import (
+    MarchSettings,
+    march,
+    march_stretch,
+    march_stretch_reference,
+)
 from polyfield.renderers.occupancy import OccupancyGrid
 
 LOW, HIGH = (-1.0, -1.5, -1.0), (1.0, 1.5, 2.0)  # not a cube, not about the origin
+
+
+def march_reference(*arguments: Any) -> Samples:
+    return march_stretch_reference(*arguments).samples
+
+
 BOTH = [march, march_reference]
 INF = math.inf
 
@@ -266,3 +278,80 @@ def test_messages() -> None:
         MarchSettings(0.0)
     with pytest.raises(ConfigError, match="max_samples and max_total must be at least 1"):
         MarchSettings(0.1, max_samples=0)
+
+
+@pytest.mark.parametrize(("levels", "cone"), [(1, 0.0), (3, 1 / 64)])
+@pytest.mark.parametrize(("most", "deep"), [(5, INF), (1 << 20, 0.7), (7, 0.7)])
+def test_law_of_stretches(levels: int, cone: float, most: int, deep: float) -> None:
+    """Stretches one behind the other are the march that nothing cuts."""
+    grid = grid_of(0.2, levels)
+    g = torch.Generator().manual_seed(1)
+    grid.values.mul_(0.0).add_(torch.rand(grid.values.shape, generator=g))
+    grid.threshold.fill_(0.8)
+    grid.refresh()
+    origins, directions, jitter = rays_of(300)
+    arguments = (origins, directions, 0.1, INF, grid)
+    whole = march(*arguments, MarchSettings(0.01, cone, 1 << 20), jitter)
+    settings = MarchSettings(0.01, cone, most, max_depth=deep)
+    parts: list[list[Samples]] = [[] for _ in range(300)]
+    rays, begin, marches = torch.arange(300), None, 0
+    while len(rays):
+        stretch = march_stretch(
+            origins[rays], directions[rays], 0.1, INF, grid, settings, jitter[rays], begin
+        )
+        some, marches = stretch.samples, marches + 1
+        counts = some.ray_offsets.diff()
+        assert int(counts.max()) <= most
+        # A stretch ends where its cells' values reach the limit, and not before.
+        depths = torch.zeros(len(rays)).index_add_(
+            0, some.ray_ids, grid.values.view(-1)[grid.cells_of(some.positions)]
+        )
+        assert ((stretch.resume < 0) | (counts == most) | (depths >= deep)).all()
+        last = some.ray_offsets[1:][counts > 0] - 1
+        values = grid.values.view(-1)[grid.cells_of(some.positions[last])]
+        # The last one brought it there; 1e-5 for sums of up to hundreds of values in another order.
+        assert (depths[counts > 0] - values < deep + 1e-5).all()
+        rows = some.ray_offsets.tolist()
+        for i, ray in enumerate(rays.tolist()):
+            parts[ray].append(
+                Samples(
+                    some.positions[rows[i] : rows[i + 1]],
+                    some.t0[rows[i] : rows[i + 1]],
+                    some.t1[rows[i] : rows[i + 1]],
+                    some.ray_offsets,
+                    some.ray_ids,
+                    some.directions,
+                )
+            )
+        going = (stretch.resume >= 0).nonzero()[:, 0]
+        rays, begin = rays[going], stretch.resume[going]
+    assert marches > 1
+    for name in ("positions", "t0", "t1"):
+        assert torch.equal(
+            torch.cat([getattr(p, name) for ray in parts for p in ray]), getattr(whole, name)
+        )
+
+
+def test_a_stretch_agrees_with_the_reference() -> None:
+    grid = grid_of(0.3, 2)
+    grid.values[grid.distance == 0] = 0.25  # sums of it are exact
+    origins, directions, jitter = rays_of(200, seed=5)
+    settings = MarchSettings(0.02, 0.0, 20, max_depth=3.0)
+    begin = torch.arange(200, dtype=torch.int32) % 50
+    arguments = (origins, directions, 0.1, 30.0, grid, settings, jitter, begin)
+    ours, theirs = march_stretch(*arguments), march_stretch_reference(*arguments)
+    # A sample within rounding of a cell's face may fall to either side: a few rays in a hundred at most.
+    alike = ours.samples.ray_offsets.diff() == theirs.samples.ray_offsets.diff()
+    assert alike.float().mean() > 0.95
+    assert (ours.resume == theirs.resume).float().mean() > 0.95
+    assert (ours.resume >= 0).any()
+    assert (ours.resume < 0).any()
+    assert int(ours.samples.ray_offsets.diff().max()) == 12
+
+
+def test_where_to_begin_is_checked() -> None:
+    origins, directions, _ = rays_of(10)
+    with pytest.raises(ShapeError, match=r"begin must be int32 \[10\], but is torch.int64 \[10\]"):
+        march_stretch(
+            origins, directions, 0.0, INF, grid_of(1), MarchSettings(0.1), None, torch.arange(10)
+        )
