@@ -168,7 +168,11 @@ class RadianceTask:
         if len(subset):
             sigma, features = self.field.density(subset.positions)
             color = self.field.color(subset, features)
-            torch.autograd.backward([sigma, color], [sigma_gradient, color_gradient])
+            # Two sums whose gradients are these. Handing them to autograd itself is as quick, but the first time it
+            # imports a computer algebra system, for half a second.
+            towards = torch.dot(sigma, sigma_gradient)
+            towards = towards + torch.dot(color.reshape(-1), color_gradient.reshape(-1))
+            towards.backward()
 
         self._adapt(len(batch), len(samples))
         return StepReport(float(loss.detach()), error, traced.evaluated, len(batch))
