@@ -34,7 +34,7 @@ class MarchSettings:
         max_samples: Most samples of a ray; those nearest to the camera are kept.
         max_total: Most samples of a batch; see `march`.
         max_depth: A ray ends behind the sample that brings the sum of its cells' `OccupancyGrid.values` to this:
-            an estimate of when nothing behind can be seen any more. A cell not looked at yet counts a sixteenth of
+            an estimate of when nothing behind can be seen any more. Sixteen cells not looked at yet count as much as
             it.
     """
 
@@ -212,7 +212,7 @@ def march_stretch_reference(
     enough = count >= min(settings.max_samples, settings.max_total)
     if settings.max_depth < math.inf:
         thought = grid.values.view(-1)[cells]
-        thought = thought.where(thought.isfinite(), settings.max_depth / 16).clamp_min(0.0) * taken
+        thought = thought.where(thought.isfinite(), settings.max_depth / 15.5).clamp_min(0.0) * taken
         enough |= torch.cumsum(thought, 1) >= settings.max_depth
     last = taken & enough  # the first of these, where there is one, ends its ray
     resume = torch.where(last.any(1), last.int().argmax(1).int() + 1, -1)

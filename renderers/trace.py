@@ -14,10 +14,10 @@ from polyfield.renderers.march import Stretch
 
 __all__ = ["Traced", "trace"]
 
-# Samples of a stretch: with at most 65,536 rays within what one march may return. More would be looked at in vain
-# where the estimate of what the cells absorb says nothing yet.
-_LATER = int(__import__('os').environ.get('PF_M','128'))
-_LONGEST = int(__import__('os').environ.get('PF_L','48'))
+# Samples of a ray's first stretch and of the others: with at most 65,536 rays within what one march may return. More
+# at first would be looked at in vain, where nothing is known of the cells yet; fewer later would take more turns, each
+# of which costs as much as some ten thousand samples.
+_FIRST, _LATER = 48, 128
 
 March = Callable[[Tensor, Int32[Tensor, " R"] | None, int], Stretch]
 """From ray numbers, where to go on with each (None: at the start) and the most samples of a ray to a stretch."""
@@ -61,7 +61,7 @@ def trace(
     parts: list[_Part] = []
     evaluated = 0
     while len(alive):
-        stretch = march(alive, begin, _LONGEST if begin is None else _LATER)
+        stretch = march(alive, begin, _FIRST if begin is None else _LATER)
         marched, offsets = stretch.samples, stretch.samples.ray_offsets
         evaluated += len(marched)
         sigma, features = density(marched.positions)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["VolumeConfig", "VolumeRenderer"]
 
-_ENOUGH = float(__import__('os').environ.get('PF_E','6'))  # times the optical depth behind which nothing is seen: where a ray's first stretch ends
+_ENOUGH = (
+    6.0  # times the optical depth behind which nothing is seen: where a ray's first stretch ends
+)
 _CHUNK = 1 << 15  # rays drawn at once: half a million samples to begin with, some 100 MB
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)  # of a byte, lowest first
 
@@ -117,13 +119,15 @@ class VolumeRenderer:
         """
         config = self.config
 
-        # What the cells absorb is an estimate, from above: past a few times what hides everything, look first. A ray
-        # that can still see then meets thin stuff, and goes on for longer.
+        # What cells absorb is an estimate, from above. Where it says several times over that nothing behind can be
+        # seen, the field is asked first; a ray that then still sees meets thin stuff, and goes on to its end.
         enough = _ENOUGH * -math.log(max(min_transmittance, 1e-4)) / coarse
 
         def march_some(rays: Tensor, begin: Tensor | None, size: int) -> Stretch:
             depth = enough if begin is None else math.inf
-            settings = MarchSettings(config.step * coarse, config.cone * coarse, size, max_depth=depth)
+            settings = MarchSettings(
+                config.step * coarse, config.cone * coarse, size, max_depth=depth
+            )
             return march_stretch(
                 origins[rays],
                 directions[rays],

@@ -173,7 +173,7 @@ bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, 
     vi enough = count >= most;
     if (stretch.depths != nullptr) {
       const vf thought = gather(stretch.depths, cells.flat & occupied);
-      const vf known = select(thought < all(3.4e38f), thought, all(stretch.max_depth / 16.f));
+      const vf known = select(thought < all(3.4e38f), thought, all(stretch.max_depth / 15.5f));
       const vf depth = load(lanes.depth) + (vf)((vi)max(known, vf{}) & occupied);
       store(lanes.depth, depth);
       enough |= (vi)(depth >= all(stretch.max_depth));

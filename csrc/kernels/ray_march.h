@@ -21,7 +21,7 @@ struct MarchStretch {
   // The stretch ends behind the sample whose cell brings the sum of `depths` over its samples' cells to this.
   float max_depth;
   // As many as the grid has cells: what a step there is thought to absorb. Negative: nothing; infinite: nobody knows,
-  // taken for a sixteenth of max_depth. Null: nothing anywhere.
+  // sixteen of them are enough. Null: nothing anywhere.
   const float* depths;
   int32_t* resume;      // [R] where to go on after a stretch that one of the limits ended, else -1; may be null
 };

@@ -43,10 +43,7 @@ def take_rows(rows: Int64[Tensor, " M"], *tensors: Tensor) -> list[Tensor]:
     native.core().take_rows(
         rows.contiguous().data_ptr(),
         len(rows),
-        [
-            (a.data_ptr(), b.data_ptr(), *_layout(a))
-            for a, b in zip(tensors, taken, strict=True)
-        ],
+        [(a.data_ptr(), b.data_ptr(), *_layout(a)) for a, b in zip(tensors, taken, strict=True)],
     )
     return taken
 

@@ -53,11 +53,8 @@ def test_a_picture_does_not_depend_on_the_stretches(gain: float, cone: float) ->
     made = renderer(gain, steps=600, cone=cone, min_transmittance=0.0)
     origins, directions = rays(500)
     seen = made.render_rays(origins, directions, torch.zeros(500, 3))
-    # A lattice that is taken up again behind a stretch is off by roundings of its distance, a few 1e-7 of it: some
-    # samples at the border of a cell fall to the other side of it, each worth gain * step * a colour.
-    step = made.config.step * gain / 2
-    assert (seen.color - whole(made, origins, directions, 0.0)).abs().max() < 2 * step + 1e-4
-    assert (seen.color - whole(made, origins, directions, 0.0)).abs().mean() < 0.05 * step + 1e-5
+    # The same samples in both, composited with the same kernel; the field's batches differ, and with them roundings.
+    assert (seen.color - whole(made, origins, directions, 0.0)).abs().max() < 1e-5
 
 
 def test_what_is_left_out_weighs_no_more_than_allowed() -> None:
