@@ -92,9 +92,9 @@ def run(args: argparse.Namespace) -> int:
             show(progress)
 
         result = train(
-            None if args.scene == "builtin" else args.scene,
+            args.scene,
             out=args.out,
-            field=args.field or "hashgrid",
+            field="hashgrid" if args.field is None else args.field,
             budget=budget,
             steps=args.steps,
             downscale=args.downscale or 1,

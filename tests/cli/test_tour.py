@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from polyfield.cli import main
+from polyfield.training.run_folder import RunFolder
 
 # 25x25 pixels and a few steps: this is about files, statuses and words, not about quality.
 SMALL = ["--downscale", "8", "--set", "train.samples=2048"]
@@ -106,7 +107,10 @@ def test_inspect(trained, tmp_path, capsys, what):
     [
         (["train", "{tmp}/none", "--out", "{tmp}/r"], "none"),
         (["train", "{tmp}", "--out", "{tmp}/r"], "{tmp}"),
-        (["eval", "{tmp}"], "field.safetensors"),
+        (["eval", "{tmp}"], "{tmp} is not a run folder: it has no field.safetensors"),
+        (["train", "builtin", "--out", "{tmp}/r", "--field", ""], "There is no field preset ''"),
+        (["train", "", "--out", "{tmp}/r"], "The path of the scene is empty"),
+        (["train", "builtin", "--out", "{tmp}/r", "--format", "llff"], "is for scenes in folders"),
         (["render", "{tmp}/none", "--path", "orbit", "--out", "{tmp}/o"], "none"),
         (["inspect", "{tmp}"], "{tmp}"),
         (
@@ -125,6 +129,13 @@ def test_what_is_not_there_is_one_sentence(tmp_path, capsys, words, sentence):
     assert sentence.format(tmp=tmp_path) in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not (tmp_path / "r" / "config.json").exists()
+
+
+def test_a_second_writer_is_bad_input(tmp_path, capsys):
+    with RunFolder.create(tmp_path / "run"):
+        words = ["train", "builtin", "--out", str(tmp_path / "run"), "--steps", "1", *SMALL]
+        assert main.run(words) == 2
+    assert "is being written by another run" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
