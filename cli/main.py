@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from polyfield import __version__
+from polyfield import __version__, native
 from polyfield.cli.arguments import Parser
 from polyfield.errors import InputError, PolyfieldError, nearest
 
@@ -24,6 +24,8 @@ COMMANDS = {
     "inspect": "what is in a scene, a run or a field file, with a picture",
     "doctor": "what was found on this machine, what is missing, and what mends it",
 }
+
+_SWITCHES = ("POLYFIELD_ISA", "POLYFIELD_NATIVE")  # in the environment
 
 # The disk's and the machine's troubles: a sentence is all there is to say. Other errors are bugs.
 _TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -91,7 +93,11 @@ def _dispatch(arguments: list[str]) -> int:
     if any(word in ("-h", "--help") for word in rest):
         print(parser.format_help(), end="")
         return 0
-    status = import_module(f"polyfield.cli.{command}").run(parser.parse_args(rest))
+    parsed = parser.parse_args(rest)
+    if command != "doctor" and any(name in os.environ for name in _SWITCHES):
+        import_module("torch")  # first, so that both use the threads of one OpenMP
+        native.available()  # refuses switches that say nonsense, before anything is done
+    status = import_module(f"polyfield.cli.{command}").run(parsed)
     sys.stdout.flush()  # a broken pipe shows here, not at exit
     return int(status)
 

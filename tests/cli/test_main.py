@@ -149,6 +149,24 @@ def test_bugs_are_not_hidden(monkeypatch, error):
         main.run(["doctor"])
 
 
+@pytest.mark.parametrize("switch", ["POLYFIELD_ISA", "POLYFIELD_NATIVE"])
+@pytest.mark.parametrize(
+    "command",
+    ["doctor", "demo", "inspect builtin", "train builtin --out r", "eval r", "render r --path p"],
+)
+def test_switches_that_say_nonsense_are_refused(tmp_path, switch, command):
+    if "render" in command:
+        command += " --out o"
+    done = polyfield(
+        *command.split(), env={**os.environ, switch: "nonsense"}, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"polyfield: {switch}")
+    assert "nonsense" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_reader_that_goes_away_is_no_error():
     read, write = os.pipe()
     os.close(read)
