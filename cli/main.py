@@ -1,7 +1,8 @@
 """The `polyfield` command: finds the command that was named, runs it, turns errors into exit statuses.
 
-Exit status: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 interrupted. Progress goes to stderr, results
-to stdout. Commands are loaded only when they are run, and torch only when one needs it, so that help is instant.
+Exit status: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 interrupted, 143 terminated. Progress goes to
+stderr, results to stdout. Commands are loaded only when they are run, and torch only when one needs it, so that help is
+instant.
 """
 
 import errno
@@ -12,6 +13,7 @@ from importlib import import_module
 
 from polyfield import __version__, native
 from polyfield.cli.arguments import Parser
+from polyfield.cli.interrupt import Terminated
 from polyfield.errors import InputError, PolyfieldError, nearest
 
 __all__ = ["COMMANDS", "parser_for", "run"]
@@ -49,8 +51,8 @@ def run(arguments: Sequence[str]) -> int:
         return _dispatch(list(arguments))
     except PolyfieldError as error:
         return _fail(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        return _fail("Interrupted.", 130)
+    except KeyboardInterrupt as error:
+        return _fail("Interrupted.", 143 if isinstance(error, Terminated) else 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def train(
         seed: The same seed, number of steps, machine and number of threads give the same bits.
         precision: "fp32" or "bf16" for the field's heads.
         changes: Settings such as "field.encoder.levels=8".
-        save_every: Seconds between saves.
+        save_every: Most seconds between saves; the first ones come sooner.
         resume: Go on with the run in `out`.
         overwrite: Replace what is in `out`.
         threads: Number of threads; None: as torch has it.
@@ -182,21 +182,26 @@ def _run(
     model, training = task.model, task.training
     rate = Rate(training.rate, training.warmup, training.hold, training.final_rate)
 
-    def save(step: int) -> None:
+    def save(step: int) -> Callable[[], None]:
         tensors, facts = task.state()
-        folder.save_state(
-            {
-                "step": step,
-                "seconds": plan.seconds(),
-                "task": facts,
-                **loop.state(),
-                **{f"task.{name}": value for name, value in tensors.items()},
-            }
-        )
-        task.finish()
-        model.info["steps"] = step
-        model.info["train_seconds"] = plan.seconds()
-        folder.save_model(lambda path: model_file.save(model, path))
+        seconds = plan.seconds()
+
+        def write() -> None:
+            folder.save_state(
+                {
+                    "step": step,
+                    "seconds": seconds,
+                    "task": facts,
+                    **loop.state(),
+                    **{f"task.{name}": value for name, value in tensors.items()},
+                }
+            )
+            task.finish()
+            model.info["steps"] = step
+            model.info["train_seconds"] = seconds
+            folder.save_model(lambda path: model_file.save(model, path))
+
+        return write
 
     loop = Loop(
         task,
@@ -220,9 +225,8 @@ def _run(
     else:
         _restore(loop, task, plan, state)
     finished = loop.run()
-    if not finished:
+    if not finished or control.stop.is_set():  # it may have been asked to during the last save
         return TrainResult(folder.path, loop.step, True, {})
-    save(loop.step)
     seconds = plan.seconds()
     tell(Progress(step=loop.step, seconds=seconds, message=f"Trained {loop.step} steps."))
     metrics: dict[str, Any] = {}

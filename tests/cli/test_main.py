@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from polyfield.cli import main
+from polyfield.cli.interrupt import Terminated
 from polyfield.errors import DataError, RunError
 
 
@@ -131,6 +132,7 @@ def fake_command(monkeypatch, error: BaseException) -> None:
         (DataError("a.json is\nbroken."), 2, "polyfield: a.json is broken.\n"),
         (RunError("It failed."), 1, "polyfield: It failed.\n"),
         (KeyboardInterrupt(), 130, "polyfield: Interrupted.\n"),
+        (Terminated(), 143, "polyfield: Interrupted.\n"),
         (MemoryError(), 1, "polyfield: There is not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device", "x.png"), 1, "x.png: No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied."),

@@ -146,8 +146,11 @@ def test_the_mlp_field_learns_too(scene: Scene, tmp_path: Path) -> None:
 def test_a_nan_stops_the_run_and_keeps_what_was_good(scene: Scene, tmp_path: Path) -> None:
     poisoned = builtin_scene(views=4, size=16)
     sick = Scene(**{**vars(poisoned), "images": _Sick(poisoned.images)})
-    with pytest.raises(RunError, match=r"Training stopped at step \d+: .* is not finite"):
-        short(sick, tmp_path / "run")
+    control = Control()
+    control.save.set()  # before the first step, when all is well
+    with pytest.raises(RunError, match=r"stopped at step \d+: .* is not finite.* holds step 0,"):
+        short(sick, tmp_path / "run", control=control)
+    assert model_file.load(tmp_path / "run").info["steps"] == 0
     assert all(torch.isfinite(t).all() for t in weights(tmp_path / "run").values())
 
 
