@@ -11,6 +11,9 @@ import pytest
 from PIL import Image
 
 from polyfield.cli import main
+from polyfield.fields import model_file
+from polyfield.renderers.rendered import Rendered
+from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.run_folder import RunFolder
 
 # 25x25 pixels and a few steps: this is about files, statuses and words, not about quality.
@@ -100,6 +103,26 @@ def test_inspect(trained, tmp_path, capsys, what):
         assert len(image.convert("RGB").getcolors(1 << 24)) > 10  # something is drawn
     assert main.run(["inspect", name[what], "--picture", str(picture)]) == 0
     assert "train" in capsys.readouterr().out
+
+
+def test_inspect_draws_no_finer_than_a_picture_needs(trained, tmp_path, monkeypatch, capsys):
+    """The steps are what costs; the picture is a preview, the facts are the model's own."""
+    model = model_file.load(trained)
+    model.config["render"] |= {"steps": 65536}
+    model_file.save(model, tmp_path / "fine.safetensors")
+    drawn = []
+    monkeypatch.setattr(
+        VolumeRenderer, "render_rays", lambda self, *rays: drawn.append(self) or no(*rays)
+    )
+    words = ["inspect", str(tmp_path / "fine.safetensors"), "--picture", str(tmp_path / "a.png")]
+    assert main.run([*words, "--json"]) == 0
+    assert drawn[0].config.steps == 1024
+    assert json.loads(capsys.readouterr().out)["config"]["render"]["steps"] == 65536
+
+
+def no(origins, directions, background):
+    """Nothing is seen."""
+    return Rendered(background, background[:, 0], background[:, 0], 0)
 
 
 @pytest.mark.parametrize(
