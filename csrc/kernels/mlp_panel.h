@@ -122,8 +122,8 @@ PF_INLINE void to_plain([[maybe_unused]] word* plain, [[maybe_unused]] const wor
 // `features` to `columns` become zero.
 template <class E>
 PF_INLINE void turn(word* turned, const word* panel, int64_t features, int64_t columns) {
-  for (int64_t p = 0; p < PANEL; p += W)
-    for (int64_t r = 0; r < columns / E::PAIR; r += W) {
+  for (int64_t r = 0; r < columns / E::PAIR; r += W)
+    for (int64_t p = 0; p < PANEL; p += W) {
       vf block[W];
 #pragma GCC unroll 16
       for (int k = 0; k < W; ++k)

@@ -78,7 +78,7 @@ def mlp(
     elif wanted:
         result = _Mlp.apply(*arguments)  # type: ignore[no-untyped-call]
     else:
-        result, _ = _forward(*arguments)
+        result = _outputs(*arguments[:-1], None, 0)
     return result
 
 
@@ -199,8 +199,23 @@ def _forward(
     keep: int,
 ) -> tuple[Tensor, Tensor]:
     """Outputs, and what the backward pass needs of the first `keep` points."""
+    saved = _room(sizes, scale, bf16, keep)
+    return _outputs(x, weights, condition, rows, sizes, scale, bf16, saved, keep), saved
+
+
+def _outputs(
+    x: Tensor,
+    weights: Tensor,
+    condition: Tensor | None,
+    rows: Tensor | None,
+    sizes: Sequence[int],
+    scale: float,
+    bf16: bool,
+    saved: Tensor | None,
+    keep: int,
+) -> Tensor:
+    y = _like(x, sizes[1])
     points = x.shape[0]
-    y, saved = _forward_fake(x, weights, condition, rows, sizes, scale, bf16, keep)
     fits = points == 0 or native.core().mlp_forward(
         _native_shape(sizes, scale),
         _input(x, condition, rows),
@@ -208,7 +223,7 @@ def _forward(
         bf16,
         _place(y),
         points,
-        saved.data_ptr(),
+        0 if saved is None else saved.data_ptr(),
         keep,
     )
     if not fits and condition is not None and rows is not None:
@@ -216,7 +231,13 @@ def _forward(
         raise ShapeError(
             f"mlp: rows must be in 0..{condition.shape[0] - 1}, but hold {lowest}..{highest}."
         )
-    return y, saved
+    return y
+
+
+def _room(sizes: Sequence[int], scale: float, bf16: bool, keep: int) -> Tensor:
+    """Memory for what the forward pass leaves to the backward pass."""
+    panel = native.core().mlp_saved_bytes(_native_shape(sizes, scale), bf16, 1) if keep else 0
+    return torch.empty((keep + 63) // 64 * panel, dtype=torch.uint8)
 
 
 def _forward_fake(
@@ -229,9 +250,7 @@ def _forward_fake(
     bf16: bool,
     keep: int,
 ) -> tuple[Tensor, Tensor]:
-    panel = native.core().mlp_saved_bytes(_native_shape(sizes, scale), bf16, 1) if keep else 0
-    panels = (keep + 63) // 64
-    return _like(x, sizes[1]), torch.empty(panels * panel, dtype=torch.uint8)
+    return _like(x, sizes[1]), _room(sizes, scale, bf16, keep)
 
 
 def _backward(
@@ -295,12 +314,11 @@ def _backward_fake(
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, weights, condition, rows, ctx.sizes, ctx.scale, ctx.bf16, ctx.keep = inputs
     y, saved = output
-    ctx.save_for_backward(x, weights, condition, rows, y if ctx.sizes[7] else None)
-    ctx.saved = saved  # read by the kernel alone
+    ctx.save_for_backward(x, weights, condition, rows, saved, y if ctx.sizes[7] else None)
 
 
 def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    x, weights, condition, rows, y = ctx.saved_tensors
+    x, weights, condition, rows, saved, y = ctx.saved_tensors
     for_x, for_weights, for_condition = ctx.needs_input_grad[:3]
     nothing = (None,) * 5  # for what is no tensor of floats
     if torch.is_grad_enabled():  # a graph of the gradient is wanted
@@ -315,7 +333,7 @@ def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         )
         return (*(next(found) if wanted else None for _, wanted in asked), *nothing)
     arguments = (
-        *(grads[0], x, weights, condition, rows, x if y is None else y, ctx.saved),
+        *(grads[0], x, weights, condition, rows, x if y is None else y, saved),
         *(ctx.sizes, ctx.scale, ctx.bf16, ctx.keep, [for_x, for_condition]),
     )
     backward = _backward if _at_once(grads[0]) else torch.ops.polyfield.mlp_backward
