@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
 
     control = Control()
     folder = args.out / "run"
-    with StopOnSignal(control.stop.set) as signals, ProgressDisplay() as show:
+    with (
+        StopOnSignal(control.stop.set, control.saving.is_set) as signals,
+        ProgressDisplay() as show,
+    ):
 
         def tell(progress: "Progress") -> None:
             signals.busy = progress.step > 0 and not progress.message
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         )
         if result.interrupted:
             print(f"Interrupted; the run is saved in {folder}.", file=sys.stderr)
-            return 130
+            return signals.status
         signals.busy = False
         metrics = evaluate(
             folder,

@@ -53,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"\n{lack['what']}\n  {lack['mend']}")
         if found["ok"]:
             print("\nPolyfield can run here.")
+    from polyfield import native
+
+    native.available()  # a switch that says nonsense is bad input, as with every other command
     return 0 if found["ok"] else 1
 
 

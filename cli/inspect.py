@@ -1,6 +1,7 @@
 """`polyfield inspect`: what is in a scene, a run or a field file, with a picture."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["configure", "run"]
 
 _PICTURE_WIDTH = 400  # pixels of the picture of a run, drawn in a second or two
+_PICTURE_STEPS = (
+    1024  # samples along the box's diagonal at most: a model may ask for 64 times as many
+)
 
 
 def configure(parser: Parser) -> None:
@@ -128,8 +132,17 @@ def _first_view(model: "Model") -> "Picture | None":
     size = FrameSize(width=_PICTURE_WIDTH)
     camera = camera_path("test", captured_cameras(model), test=[0], size=size).cameras
     wide, high = (int(v) for v in camera.size[0])
-    seen = draw_view(renderer_for(model), camera, 0, model.background)
+    seen = draw_view(renderer_for(_quick(model)), camera, 0, model.background)
     return seen.color.reshape(high, wide, 3)
+
+
+def _quick(model: "Model") -> "Model":
+    """Give the same model with no finer steps than a picture needs."""
+    render = model.config.get("render", {})
+    if render.get("steps", 0) <= _PICTURE_STEPS:
+        return model
+    coarser = {**render, "steps": _PICTURE_STEPS}
+    return replace(model, config={**model.config, "render": coarser})
 
 
 def _save(picture: "Picture", path: Path) -> None:

@@ -5,7 +5,11 @@ import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-__all__ = ["StopOnSignal"]
+__all__ = ["StopOnSignal", "Terminated"]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came when there was nothing to finish."""
 
 
 class StopOnSignal:
@@ -13,14 +17,20 @@ class StopOnSignal:
 
     Args:
         stop: Asks the run to end after its step. It is called from a signal handler: set a flag, no more.
+        saving: Whether files are being written; that is finished in any case.
 
     Attributes:
         busy: Whether there is a step to finish; whoever watches the run sets it.
+        status: Exit status of a run that was stopped: 130 by Ctrl-C, 143 by SIGTERM.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, stop: Callable[[], None], saving: Callable[[], bool] = lambda: False
+    ) -> None:
         self.busy = False
+        self.status = 128 + signal.SIGINT
         self._stop = stop
+        self._saving = saving
         self._asked = False
         self._before: dict[int, object] = {}
 
@@ -39,9 +49,14 @@ class StopOnSignal:
             signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.signal gave it
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self._asked or not self.busy:
-            raise KeyboardInterrupt
+        del frame
+        saving = self._saving()
+        if not saving and (self._asked or not self.busy):
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if self._asked:
+            return
         self._asked = True
+        self.status = 128 + number
         self._stop()
-        print("\nStopping after this step; once more stops at once, unsaved.", file=sys.stderr)
+        what = "after this save" if saving else "after this step; once more stops at once, unsaved"
+        print(f"\nStopping {what}.", file=sys.stderr)

@@ -1,7 +1,8 @@
 """The `polyfield` command: finds the command that was named, runs it, turns errors into exit statuses.
 
-Exit status: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 interrupted. Progress goes to stderr, results
-to stdout. Commands are loaded only when they are run, and torch only when one needs it, so that help is instant.
+Exit status: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 interrupted, 143 terminated. Progress goes to
+stderr, results to stdout. Commands are loaded only when they are run, and torch only when one needs it, so that help is
+instant.
 """
 
 import errno
@@ -10,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from polyfield import __version__
+from polyfield import __version__, native
 from polyfield.cli.arguments import Parser
+from polyfield.cli.interrupt import Terminated
 from polyfield.errors import InputError, PolyfieldError, nearest
 
 __all__ = ["COMMANDS", "parser_for", "run"]
@@ -24,6 +26,8 @@ COMMANDS = {
     "inspect": "what is in a scene, a run or a field file, with a picture",
     "doctor": "what was found on this machine, what is missing, and what mends it",
 }
+
+_SWITCHES = ("POLYFIELD_ISA", "POLYFIELD_NATIVE")  # in the environment
 
 # The disk's and the machine's troubles: a sentence is all there is to say. Other errors are bugs.
 _TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -47,8 +51,8 @@ def run(arguments: Sequence[str]) -> int:
         return _dispatch(list(arguments))
     except PolyfieldError as error:
         return _fail(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        return _fail("Interrupted.", 130)
+    except KeyboardInterrupt as error:
+        return _fail("Interrupted.", 143 if isinstance(error, Terminated) else 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -91,7 +95,11 @@ def _dispatch(arguments: list[str]) -> int:
     if any(word in ("-h", "--help") for word in rest):
         print(parser.format_help(), end="")
         return 0
-    status = import_module(f"polyfield.cli.{command}").run(parser.parse_args(rest))
+    parsed = parser.parse_args(rest)
+    if command != "doctor" and any(name in os.environ for name in _SWITCHES):
+        import_module("torch")  # first, so that both use the threads of one OpenMP
+        native.available()  # refuses switches that say nonsense, before anything is done
+    status = import_module(f"polyfield.cli.{command}").run(parsed)
     sys.stdout.flush()  # a broken pipe shows here, not at exit
     return int(status)
 

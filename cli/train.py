@@ -84,7 +84,10 @@ def run(args: argparse.Namespace) -> int:
     if budget is None and args.steps is None and not args.resume:
         budget = 60.0
     control = Control()
-    with StopOnSignal(control.stop.set) as signals, ProgressDisplay() as show:
+    with (
+        StopOnSignal(control.stop.set, control.saving.is_set) as signals,
+        ProgressDisplay() as show,
+    ):
 
         def tell(progress: Progress) -> None:
             # Steps are told without a message; loading and evaluating are told with one.
@@ -92,9 +95,9 @@ def run(args: argparse.Namespace) -> int:
             show(progress)
 
         result = train(
-            None if args.scene == "builtin" else args.scene,
+            args.scene,
             out=args.out,
-            field=args.field or "hashgrid",
+            field="hashgrid" if args.field is None else args.field,
             budget=budget,
             steps=args.steps,
             downscale=args.downscale or 1,
@@ -119,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
             f"Go on with: polyfield train --resume --out {result.run}",
             file=sys.stderr,
         )
-        return 130
+        return signals.status
     if not args.json:
         print(_summary(result.run, result.step, result.metrics))
     return 0

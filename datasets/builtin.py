@@ -23,7 +23,13 @@ from polyfield.datasets.scene import Scene, fingerprint
 from polyfield.datasets.still_life import SOLIDS, colours
 from polyfield.errors import InputError, ShapeError
 
-__all__ = ["builtin_depth", "builtin_normals", "builtin_scene", "render_solids"]
+__all__ = [
+    "builtin_depth",
+    "builtin_fingerprint",
+    "builtin_normals",
+    "builtin_scene",
+    "render_solids",
+]
 
 # Stands for the pixels in the fingerprint: their last bits may differ between machines. Count on when they change.
 _EDITION = b"still life 1"
@@ -55,8 +61,7 @@ def builtin_scene(views: int = 60, size: int = 200, downscale: int = 1) -> Scene
         )
     cameras = _cameras(views, size)
     images = Images.from_arrays(_pictures(views, size), downscale)
-    digits = len(str(views - 1))
-    names = tuple(f"view_{i:0{digits}}.png" for i in range(views))
+    names = _names(views)
     return Scene(
         name="builtin",
         path=None,
@@ -79,9 +84,14 @@ def builtin_scene(views: int = 60, size: int = 200, downscale: int = 1) -> Scene
         point_colors=None,
         world_from_data=torch.eye(4, dtype=torch.float64),
         warnings=(),
-        fingerprint=fingerprint(names, cameras, (_EDITION,) * views),
+        fingerprint=builtin_fingerprint(views, size),
         holdout="every 8th image by name",
     )
+
+
+def builtin_fingerprint(views: int = 60, size: int = 200) -> str:
+    """Give the fingerprint that `builtin_scene` has, without rendering it."""
+    return fingerprint(_names(views), _cameras(views, size), (_EDITION,) * views)
 
 
 def builtin_depth(scene: Scene, i: int) -> Float32[Tensor, "H W"]:
@@ -141,6 +151,11 @@ def _cast(cameras: Cameras, i: int, x: float, y: float) -> Iterator[tuple[Hits, 
         origins, directions = cameras.rays(torch.full_like(pixel, i), places)
         o, d = origins[:1].numpy().T, np.ascontiguousarray(directions.numpy().T)
         yield cast(SOLIDS, o, d), o, d
+
+
+def _names(views: int) -> tuple[str, ...]:
+    digits = len(str(views - 1))
+    return tuple(f"view_{i:0{digits}}.png" for i in range(views))
 
 
 def _cameras(views: int, size: int) -> Cameras:

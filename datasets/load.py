@@ -10,6 +10,7 @@ import torch
 
 from polyfield.datasets.posed import Posed
 from polyfield.datasets.region import choose_region
+from polyfield.datasets.wishes import whole_number
 from polyfield.errors import DataError, InputError, nearest
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def load_scene(
 
     Args:
         path: The scene's folder; None or "builtin" for the built-in scene.
-        format: One of `FORMATS`, to overrule the choice that is made by looking.
+        format: One of `FORMATS`, to overrule the choice that is made by looking; not for the built-in scene.
         downscale: K >= 1: K x K pixels become one.
         threads: Files decoded at a time; None for one a processor.
         memory_budget: Bytes that pixels may take; None for half of what is free.
@@ -46,7 +47,7 @@ def load_scene(
             is there).
 
     Raises:
-        InputError: There is no such folder, or nothing in it is understood.
+        InputError: There is no such folder, nothing in it is understood, or a number is out of its range.
         DataError: The files are broken.
 
     Example:
@@ -54,12 +55,21 @@ def load_scene(
         >>> scene.format, len(scene.names)
         ('builtin', 60)
     """
-    if downscale < 1:
-        raise InputError(f"--downscale must be a whole number >= 1, but is {downscale}.")
+    downscale = whole_number(downscale, "--downscale", 1)
+    if threads is not None:
+        threads = whole_number(threads, "--threads", 1)
+    if masks not in ("ignore", "empty"):
+        raise InputError(f"masks must be 'ignore' or 'empty', but is {masks!r}.")
     if path is None or str(path) == "builtin":
+        if format not in (None, "builtin"):
+            raise InputError(
+                f"--format {format} is for scenes in folders, but the built-in scene was asked for."
+            )
         builtin: ModuleType = import_module("polyfield.datasets.builtin")
         scene: Scene = builtin.builtin_scene(downscale=downscale)
         return scene
+    if not str(path):
+        raise InputError("The path of the scene is empty; name a folder, or 'builtin'.")
     folder = Path(path)
     posed = read_posed(folder, format)
     return _with_images(folder, posed, downscale, threads, memory_budget, masks)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polyfield import __version__
-from polyfield.errors import ConfigError, DataError, RunError
+from polyfield.errors import ConfigError, DataError, InputError, RunError
 from polyfield.fields import tensor_file
 from polyfield.fields.model import Model, build_model
 
@@ -57,7 +57,9 @@ def load(path: Path | str) -> Model:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "field.safetensors"
+        path = _inside(path)
+    elif not path.exists():
+        raise InputError(f"There is no run folder or field file {path}.")
     tensors, note = tensor_file.read(path, _KIND)
     weights = _under("weights", tensors)
     kind, config = note.get("model"), _object(note, "config", path)
@@ -88,6 +90,18 @@ def load(path: Path | str) -> Model:
     model.info = _object(note, "info", path)
     _check_capture(model, path)
     return model
+
+
+def _inside(folder: Path) -> Path:
+    """The field file of a run folder."""
+    path = folder / "field.safetensors"
+    if path.exists():
+        return path
+    if (folder / "config.json").exists():
+        raise InputError(
+            f"{folder} has no {path.name} yet: the run was stopped before its first save."
+        )
+    raise InputError(f"{folder} is not a run folder: it has no {path.name}.")
 
 
 def _check_capture(model: Model, path: Path) -> None:

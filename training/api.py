@@ -11,8 +11,8 @@ import torch
 
 from polyfield import __version__, native
 from polyfield.config import from_json, to_json
-from polyfield.datasets.load import load_scene
-from polyfield.datasets.scene import Scene, fingerprint_difference
+from polyfield.datasets.scene import Scene
+from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import DataError, InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model, build_model
@@ -25,11 +25,10 @@ from polyfield.training.progress import Progress
 from polyfield.training.radiance import RadianceTask, RadianceTraining
 from polyfield.training.run_config import BACKGROUNDS, RunConfig, plan_settings, spell_out
 from polyfield.training.run_folder import RunFolder
+from polyfield.training.run_scene import Source, Tell, find_again, hint_of, load_source
 from polyfield.training.schedule import Plan, Rate
 
 __all__ = ["TrainResult", "evaluate", "train"]
-
-Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class TrainResult:
 
 
 def train(
-    scene: Path | str | Scene | None,
+    scene: Source | None,
     *,
     out: Path | str,
     field: str = "hashgrid",
@@ -77,13 +76,13 @@ def train(
         out: Run folder.
         field: Name of a preset.
         budget, steps: How long: seconds, or steps; exactly one. Not given with `resume`.
-        downscale: Reduce the images by this factor, for training and evaluation.
+        downscale: Reduce the images by this factor, for training and evaluation. A scene in memory stays as it is.
         background: What to put behind transparent pixels: "random", "white" or "black".
         format: Read the scene as this format.
         seed: The same seed, number of steps, machine and number of threads give the same bits.
         precision: "fp32" or "bf16" for the field's heads.
         changes: Settings such as "field.encoder.levels=8".
-        save_every: Seconds between saves.
+        save_every: Most seconds between saves; the first ones come sooner.
         resume: Go on with the run in `out`.
         overwrite: Replace what is in `out`.
         threads: Number of threads; None: as torch has it.
@@ -101,16 +100,16 @@ def train(
         >>> import polyfield
         >>> run = polyfield.train("scenes/lego", out="runs/lego", budget=60)  # doctest: +SKIP
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    _use_threads(threads)
+    save_every = positive_seconds(save_every, "--save-every")
     if resume:
         if budget is not None or steps is not None:
             raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
         config = from_json(RunConfig, RunFolder.open(out).read_config(), "config.json")
         plan = Plan(config.steps, config.budget)
         RunFolder.check(out, resume=True)
-        loaded = _load(scene, config.scene, config.format, config.downscale, on_progress)
-        if differs := fingerprint_difference(config.fingerprint, loaded.fingerprint):
+        loaded, differs = find_again(scene, config, on_progress, out)
+        if differs:
             raise InputError(
                 f"{loaded.name} is not the scene that this run was started with (the {differs} "
                 "differ); start a new run, or name the right scene."
@@ -122,21 +121,21 @@ def train(
         plan = Plan(steps, budget)
         RunFolder.check(out, overwrite=overwrite)
         plan_set = plan_settings(field, steps, budget)
-        loaded = _load(scene, None, format, downscale, on_progress)
+        loaded = load_source(scene, format, downscale, on_progress)
         domain, render, why = place(loaded)
         model_config, training = spell_out(
             field, [*plan_set, *changes], (domain, render), precision
         )
         config = RunConfig(
             preset=field,
-            scene=_hint(scene),
+            scene=hint_of(scene),
             format=format,
-            downscale=downscale,
+            downscale=loaded.images.downscale,
             fingerprint=loaded.fingerprint,
             background=background,
-            seed=seed,
-            steps=steps,
-            budget=budget,
+            seed=whole_number(seed, "--seed", 0, 2**31 - 1),
+            steps=plan.steps,
+            budget=plan.budget,
             model=model_config,
             train=training,
             version=__version__,
@@ -151,28 +150,9 @@ def train(
         return _run(task, loaded, plan, folder, save_every, on_progress, control or Control())
 
 
-def _hint(scene: Path | str | Scene | None) -> str | None:
-    """Where to look for the scene again; None for the built-in one and for scenes made in memory."""
-    if scene is None or isinstance(scene, Scene) or str(scene) == "builtin":
-        return None
-    return str(Path(scene).resolve())
-
-
-def _load(
-    scene: Path | str | Scene | None,
-    hint: str | None,
-    format: str | None,
-    downscale: int,
-    tell: Tell,
-) -> Scene:
-    if isinstance(scene, Scene):
-        return scene
-    source = hint if scene is None else scene
-    loaded = load_scene(source, format=format, downscale=downscale)
-    tell(Progress(message=f"{loaded.name}: {len(loaded.names)} views. {loaded.reason}"))
-    for warning in loaded.warnings:
-        tell(Progress(message=f"Warning: {warning}"))
-    return loaded
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        torch.set_num_threads(whole_number(threads, "--threads", 1, 1024))
 
 
 def _task(config: RunConfig, scene: Scene) -> RadianceTask:
@@ -202,21 +182,26 @@ def _run(
     model, training = task.model, task.training
     rate = Rate(training.rate, training.warmup, training.hold, training.final_rate)
 
-    def save(step: int) -> None:
+    def save(step: int) -> Callable[[], None]:
         tensors, facts = task.state()
-        folder.save_state(
-            {
-                "step": step,
-                "seconds": plan.seconds(),
-                "task": facts,
-                **loop.state(),
-                **{f"task.{name}": value for name, value in tensors.items()},
-            }
-        )
-        task.finish()
-        model.info["steps"] = step
-        model.info["train_seconds"] = plan.seconds()
-        folder.save_model(lambda path: model_file.save(model, path))
+        seconds = plan.seconds()
+
+        def write() -> None:
+            folder.save_state(
+                {
+                    "step": step,
+                    "seconds": seconds,
+                    "task": facts,
+                    **loop.state(),
+                    **{f"task.{name}": value for name, value in tensors.items()},
+                }
+            )
+            task.finish()
+            model.info["steps"] = step
+            model.info["train_seconds"] = seconds
+            folder.save_model(lambda path: model_file.save(model, path))
+
+        return write
 
     loop = Loop(
         task,
@@ -240,9 +225,8 @@ def _run(
     else:
         _restore(loop, task, plan, state)
     finished = loop.run()
-    if not finished:
+    if not finished or control.stop.is_set():  # it may have been asked to during the last save
         return TrainResult(folder.path, loop.step, True, {})
-    save(loop.step)
     seconds = plan.seconds()
     tell(Progress(step=loop.step, seconds=seconds, message=f"Trained {loop.step} steps."))
     metrics: dict[str, Any] = {}
@@ -320,7 +304,7 @@ def _measure(
 def evaluate(
     run: Path | str,
     *,
-    scene: Path | str | None = None,
+    scene: Source | None = None,
     split: str = "test",
     save_images: bool = False,
     lpips: Path | None = None,
@@ -331,7 +315,7 @@ def evaluate(
 
     Args:
         run: Run folder or field file.
-        scene: Where the scene is now; None: where the run found it.
+        scene: Where the scene is now, or the scene; None: where the run found it.
         split: "train", "val" or "test".
         save_images: Whether to save the pictures to the run's folder renders.
         lpips: File with weights of LPIPS; None: it is not computed.
@@ -344,8 +328,7 @@ def evaluate(
     Raises:
         InputError: There is no run, no scene, or nothing in the split.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    _use_threads(threads)
     run = Path(run)
     model = model_file.load(run)
     file = run / "field.safetensors" if run.is_dir() else run
@@ -355,16 +338,10 @@ def evaluate(
         config = from_json(RunConfig, RunFolder.open(file.parent).read_config(), "config.json")
     if scene is None and config is None:
         raise InputError(f"{run} does not say which scene it was trained on; name it with --scene.")
-    loaded = _load(
-        scene,
-        None if config is None else config.scene,
-        None if config is None or scene is not None else config.format,
-        _trained_downscale(model) if config is None else config.downscale,
-        on_progress,
-    )
-    differs = None
-    if config is not None:
-        differs = fingerprint_difference(config.fingerprint, loaded.fingerprint)
+    if config is None:
+        loaded, differs = load_source(scene, None, _trained_downscale(model), on_progress), None
+    else:
+        loaded, differs = find_again(scene, config, on_progress, run)
     if differs and scene is None:
         raise InputError(
             f"{loaded.name} is not what this run was trained on (the {differs} differ); "

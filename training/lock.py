@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from polyfield.errors import InputError, RunError
+from polyfield.errors import InputError
 
 __all__ = ["FolderLock"]
 
@@ -21,8 +21,7 @@ class FolderLock:
         folder: An existing folder.
 
     Raises:
-        RunError: Another process, or another lock of this one, holds it.
-        InputError: The folder cannot be written to.
+        InputError: Another process, or another lock of this one, holds it, or the folder cannot be written to.
     """
 
     NAME = "lock"
@@ -38,7 +37,7 @@ class FolderLock:
             holder = os.read(self._handle, 20).decode("ascii", "replace").strip()
             self.release()
             who = f" (process {holder})" if holder.isdigit() else ""
-            raise RunError(
+            raise InputError(
                 f"{folder} is being written by another run{who}. Stop it, or choose another --out."
             ) from None
         os.truncate(self._handle, 0)

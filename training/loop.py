@@ -27,11 +27,13 @@ class Control:
         stop: Set to end the run after this step; it is saved.
         save: Set to save after this step; the loop clears it.
         pause: While set, the loop waits.
+        saving: Set by the loop while files are being written: a bad moment to interrupt it.
     """
 
     stop: threading.Event = field(default_factory=threading.Event)
     save: threading.Event = field(default_factory=threading.Event)
     pause: threading.Event = field(default_factory=threading.Event)
+    saving: threading.Event = field(default_factory=threading.Event)
 
 
 class _Average:
@@ -46,18 +48,27 @@ class _Average:
         return self._sum / self._weight
 
 
+_FIRST_SAVE = 5.0  # seconds: what a kill may cost a young run
+_GROWTH = 4.0  # of the time between saves, until it is what was asked for
+_SHARE = 50.0  # of a run's time, at most one part in this goes into saves that nobody asked for
+
+
 class Loop:
     """Runs a task to the end of its plan.
+
+    Saves: the first after a few seconds, then at growing intervals up to `save_every`; at a stop; and at the end. What
+    is saved has been tried: weights of which the loss is not finite never replace the save before.
 
     Args:
         task: What is trained.
         plan: How long.
         rate: Learning rate over the run.
-        save: Called with the number of steps done when it is time to save.
+        save: Called with the number of steps done when it is time to save; notes everything but the weights, and gives
+            what writes it all, with the weights of that moment.
         log: Called after every step with the steps done, the seconds and the step's report.
         on_progress: Called about five times a second.
         control: Wishes from outside.
-        save_every: Seconds between saves.
+        save_every: Most seconds between saves.
     """
 
     def __init__(
@@ -66,7 +77,7 @@ class Loop:
         plan: Plan,
         rate: Rate,
         *,
-        save: Callable[[int], None],
+        save: Callable[[int], Callable[[], None]],
         log: Callable[[int, float, StepReport], None],
         on_progress: Callable[[Progress], None],
         control: Control,
@@ -92,6 +103,9 @@ class Loop:
         self.control = control
         self._save, self._log, self._on_progress = save, log, on_progress
         self._save_every = save_every
+        self._gap = min(save_every, _FIRST_SAVE)
+        self._last_save = time.monotonic()
+        self._kept: int | None = None  # the step that the run folder holds
 
     def state(self) -> dict[str, Tensor]:
         """Tensors of the weights and the optimiser, from which `load_state` goes on."""
@@ -107,7 +121,7 @@ class Loop:
         self.optimiser.load_state_dict(
             {n.removeprefix("adam."): t for n, t in tensors.items() if n.startswith("adam.")}
         )
-        self.step = step
+        self.step = self._kept = step
 
     def run(self) -> bool:
         """Train until the plan is done.
@@ -116,8 +130,7 @@ class Loop:
             Whether it got there; False when it was asked to stop.
 
         Raises:
-            RunError: A gradient or the loss is not finite. The weights are still those of the step before, and they
-                are saved.
+            RunError: A gradient or the loss is not finite. What was saved before stays as it was.
         """
         # What is alive now stays alive: no need to search it for garbage every few hundred allocations.
         gc.collect()
@@ -129,11 +142,11 @@ class Loop:
 
     def _run(self) -> bool:
         loss, error = _Average(0.99), _Average(0.99)
-        saved = shown = time.monotonic()
+        self._last_save = shown = time.monotonic()
         shown_samples = samples = 0
         while not self.plan.done(self.step):
             if self.control.stop.is_set():
-                self._save(self.step)
+                self._try_and_save()
                 return False
             if self.control.pause.is_set():
                 time.sleep(0.05)
@@ -143,10 +156,6 @@ class Loop:
             smooth, squared = loss.add(report.loss), error.add(report.error)
             self._log(self.step, self.plan.seconds(), report)
             now = time.monotonic()
-            if now - saved >= self._save_every or self.control.save.is_set():
-                self.control.save.clear()
-                self._save(self.step)
-                saved = time.monotonic()
             if now - shown >= 0.2 or self.step == 1:
                 elapsed = max(now - shown, 1e-9)
                 progress = self.plan.progress(self.step)
@@ -163,6 +172,7 @@ class Loop:
                     )
                 )
                 shown, shown_samples = now, samples
+        self._try_and_save()
         return True
 
     def _steps_expected(self, progress: float) -> int | None:
@@ -170,9 +180,10 @@ class Loop:
 
     def _one_step(self) -> StepReport:
         progress = self.plan.progress(self.step)
-        report = self.task.gradients(self.step, progress)
-        if not math.isfinite(report.loss):
-            self._stop("the loss")
+        write = self._save(self.step) if self._save_is_due() else None
+        report = self._gradients(progress)
+        if write is not None:  # these weights have just been seen to give a finite loss
+            self._write(write)
         rate = self.rate.at(self.step, progress)
         for name, factor in self._factors.items():
             self.optimiser.set_rate(name, rate * factor)
@@ -183,10 +194,43 @@ class Loop:
         self.step += 1
         return report
 
+    def _gradients(self, progress: float) -> StepReport:
+        report = self.task.gradients(self.step, progress)
+        if not math.isfinite(report.loss):
+            self._stop("the loss")
+        return report
+
+    def _save_is_due(self) -> bool:
+        wished = self.control.save.is_set()
+        self.control.save.clear()
+        return wished or time.monotonic() - self._last_save >= self._gap
+
+    def _try_and_save(self) -> None:
+        """Save at the end. The gradients of one more batch, which nobody uses, say whether the weights are good."""
+        write = self._save(self.step)
+        if self._kept != self.step:
+            self._gradients(self.plan.progress(self.step))
+        self._write(write)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        started = time.monotonic()
+        self.control.saving.set()
+        try:
+            write()
+        finally:
+            self.control.saving.clear()
+        self._kept, self._last_save = self.step, time.monotonic()
+        cost = self._last_save - started
+        self._gap = min(self._save_every, max(_GROWTH * self._gap, _SHARE * cost))
+
     def _stop(self, culprit: str) -> NoReturn:
-        """End the run on a NaN. None of it is in the weights: the optimiser leaves such entries alone."""
-        self._save(self.step)
+        """End the run on a NaN, and leave the folder alone: the weights of now are finite, but they gave the NaN."""
+        kept = (
+            "Nothing had been saved yet."
+            if self._kept is None
+            else f"The run folder holds step {self._kept}, saved while the loss was finite."
+        )
         raise RunError(
-            f"Training stopped at step {self.step}: {culprit} is not finite. The weights before it "
-            "are saved; a lower rate usually helps (--set train.rate=...)."
+            f"Training stopped at step {self.step}: {culprit} is not finite. {kept} "
+            "A lower rate usually helps (--set train.rate=... in a new run)."
         )

@@ -102,25 +102,24 @@ class RaySource:
         while sum(len(x) for _, x, _ in parts) < _BLOCK:
             parts.append(self._pixels(views, generator))
         camera, x, y = (torch.cat(column)[:_BLOCK] for column in zip(*parts, strict=True))
-        origins, directions = self._scene.cameras.rays(
-            camera, torch.stack([x + 0.5, y + 0.5], dim=-1).to(torch.float32)
-        )
+        centers = torch.stack([x, y], dim=-1).to(torch.float32) + 0.5
+        origins, directions = self._scene.cameras.rays(camera, centers)
         rgba = self._scene.images.gather(camera, x, y)
         weights = self._scene.images.weights(camera, x, y)
         return RayBatch(origins, directions, rgba[:, :3], rgba[:, 3], weights, camera)
 
     def _pixels(self, views: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw a block of pixels, less those that are not worth a ray: camera, x and y of each."""
+        """Draw about a block of pixels: camera, x and y of each."""
+        if self._interest is not None:
+            drawn = self._interest.draw(views, _BLOCK, generator)
+            if drawn is not None:  # else these images show nothing at all
+                return drawn
         sizes = self._scene.images.sizes[views]
-        ends = torch.cumsum(sizes[:, 0] * sizes[:, 1], 0)
+        counts = sizes.prod(1)
+        ends = counts.cumsum(0)
         pixel = torch.randint(int(ends[-1]), (_BLOCK,), generator=generator)
         view = torch.searchsorted(ends, pixel, right=True)
-        pixel = pixel - (ends[view] - sizes[view, 0] * sizes[view, 1])
-        width = sizes[view, 0]
-        camera, x, y = views[view], pixel % width, torch.div(pixel, width, rounding_mode="floor")
-        if self._interest is None:
-            return camera, x, y
-        worth = self._interest.worth(camera, x, y).nonzero()[:, 0]
-        if not len(worth):  # these images show nothing at all
-            return camera, x, y
-        return camera[worth], x[worth], y[worth]
+        pixel -= (ends - counts).index_select(0, view)
+        width = sizes[:, 0].index_select(0, view)
+        y = torch.div(pixel, width, rounding_mode="floor")
+        return views.index_select(0, view), pixel - y * width, y

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from polyfield.datasets.pictures import depth_picture, save_png, save_video
+from polyfield.datasets.wishes import whole_number
 from polyfield.errors import InputError
 from polyfield.fields import model_file
 from polyfield.renderers.camera_path import CameraPath, FrameSize, camera_path
@@ -47,10 +48,18 @@ def render(
         Where the result lies.
 
     Raises:
-        InputError: There is no run, the path is not known, or `out` is of no known kind.
+        InputError: There is no run, the path is not known, `out` is of no known kind, or a number is out of its range.
     """
     if threads is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(whole_number(threads, "--threads", 1, 1024))
+    for name, value, low, high in (
+        ("--width", width, 8, 16384),
+        ("--height", height, 8, 16384),
+        ("--fps", fps, 1, 240),
+        ("--frames", frames, 1, 100_000),
+    ):
+        if value is not None:
+            whole_number(value, name, low, high)
     out = Path(out)
     video = out.suffix.lower() == ".mp4"
     if out.suffix and not video:

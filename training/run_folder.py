@@ -71,8 +71,7 @@ class RunFolder:
 
         Raises:
             InputError: It is not empty and neither was asked for, cannot be written to, is no folder, holds no run to
-                resume, or both were asked for.
-            RunError: Another process writes to it.
+                resume, both were asked for, or another process writes to it.
         """
         path = Path(path)
         cls.check(path, overwrite=overwrite, resume=resume)

@@ -4,10 +4,10 @@ A run is planned by steps or by seconds. Its progress goes from 0 to 1, and ever
 that a run of 10 seconds and one of an hour go through the same phases.
 """
 
-import math
 import time
 from dataclasses import dataclass
 
+from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import InputError
 
 __all__ = ["Plan", "Rate"]
@@ -53,20 +53,14 @@ class Plan:
         budget: Seconds, or None. Exactly one of the two is given.
 
     Raises:
-        InputError: Both or neither are given, or one is not above 0.
+        InputError: Both or neither are given, or one is no number above 0.
     """
 
     def __init__(self, steps: int | None, budget: float | None) -> None:
         if (steps is None) == (budget is None):
             raise InputError("A run needs either a number of steps or a time budget, not both.")
-        if steps is not None and steps <= 0:
-            raise InputError(f"The number of steps must be above 0, but is {steps}.")
-        if budget is not None and not 0 < budget < math.inf:
-            raise InputError(
-                f"The time budget must be above 0 seconds and finite, but is {budget:g}."
-            )
-        self.steps = steps
-        self.budget = budget
+        self.steps = None if steps is None else whole_number(steps, "The number of steps", 1)
+        self.budget = None if budget is None else positive_seconds(budget, "The time budget")
         self._before = 0.0
         self._started = time.monotonic()
 

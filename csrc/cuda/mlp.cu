@@ -29,6 +29,7 @@ __device__ __forceinline__ float activate(Activation kind, float scale, float z)
     case Activation::relu: return fmaxf(z, 0.f);
     case Activation::sine: return sinf(scale * z);
     case Activation::softplus: return (fmaxf(scale * z, 0.f) + log1pf(expf(-fabsf(scale * z)))) / scale;
+    case Activation::sigmoid: return 1.f / (1.f + expf(-z));
     default: return z;
   }
 }
@@ -130,7 +131,8 @@ __global__ void __launch_bounds__(mlp_threads) mlp_values(MlpJob job) {
       const int64_t feature = row + mine + r;
       for (int p = 0; p < 2; ++p) {
         const int64_t n = first + lane + 32 * p;
-        if (feature < outputs && n < job.points) job.y.data[n * job.y.point + feature * job.y.feature] = sum[r][p];
+        if (feature < outputs && n < job.points)
+          job.y.data[n * job.y.point + feature * job.y.feature] = activate(shape.output_activation, 1.f, sum[r][p]);
       }
     }
   }

@@ -18,16 +18,16 @@ PF_INLINE vf root(vf x) {
 #endif
 }
 
-PF_INLINE bool any(vi mask) {
+// A bit for each lane that is not 0.
+PF_INLINE uint32_t lanes_of(vi mask) {
 #if defined(__AVX512F__)
-  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
 #elif defined(__AVX2__)
-  return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+  return (uint32_t)_mm256_movemask_ps((__m256)(mask != 0));
 #else
-  int32_t lanes[W], joined = 0;
-  store_i(lanes, mask);
-  for (int i = 0; i < W; ++i) joined |= lanes[i];
-  return joined != 0;
+  uint32_t bits = 0;
+  for (int i = 0; i < W; ++i) bits |= (uint32_t)(mask[i] != 0) << i;
+  return bits;
 #endif
 }
 
@@ -52,19 +52,21 @@ PF_INLINE vi step_vector(const AdamSettings& s, float* value, float* gradient, f
   // Where the square overflows the second moment would stay infinite for ever.
   const vi usable = g0 * g0 <= splat(3.4e38f);
   const vi go = moved & usable;
-  if (!any(moved)) return vi{};
+  uint32_t lanes = lanes_of(moved);
+  if (lanes == 0) return vi{};
   const vi was = load_count(count);
   const vi now = was + (go & (was < splat_i(65535)) & splat_i(1));
 
-  vi index = was < splat_i(s.corrections - 1) ? was : splat_i(s.corrections - 1);
-  vf first_correction, second_correction;
-  if (!any(index != splat_i(index[0]))) {  // most lines are touched as a whole
-    first_correction = splat(s.first[index[0]]);
-    second_correction = splat(s.second[index[0]]);
-  } else {
-    first_correction = gather(s.first, index);
-    second_correction = gather(s.second, index);
-  }
+  // Most lines have one count, or one for each of a few rows: to look these up in turn is faster than to gather.
+  vf first_correction = {}, second_correction = {};
+  do {
+    const int32_t its = count[__builtin_ctz(lanes)];
+    const vi same = was == splat_i(its);
+    const int32_t index = its < s.corrections - 1 ? its : s.corrections - 1;
+    first_correction = select(same, splat(s.first[index]), first_correction);
+    second_correction = select(same, splat(s.second[index]), second_correction);
+    lanes &= ~lanes_of(same);
+  } while (lanes != 0);
   const vf x = load(value), m0 = load(first), v0 = load(second);
   const vf g = fma(splat(s.decay), x, g0);
   const vf m = fma(splat(1.f - s.beta1), g - m0, m0);
@@ -78,15 +80,17 @@ PF_INLINE vi step_vector(const AdamSettings& s, float* value, float* gradient, f
   return moved & ~usable;
 }
 
-// A line, whole or the last and short: then on a copy that ends in entries without gradient.
 PF_INLINE vi step_line(const AdamTensor& t, const AdamSettings& s, int64_t line) {
-  const int64_t at = line * adam_line, rest = t.n - at;
+  const int64_t at = line * adam_line;
   vi unusable = {};
-  if (rest >= adam_line) {
-    for (int64_t i = at; i < at + adam_line; i += W)
-      unusable |= step_vector(s, t.value + i, t.gradient + i, t.first + i, t.second + i, t.count + i);
-    return unusable;
-  }
+  for (int64_t i = at; i < at + adam_line; i += W)
+    unusable |= step_vector(s, t.value + i, t.gradient + i, t.first + i, t.second + i, t.count + i);
+  return unusable;
+}
+
+// The last line of a tensor, if it is short: on a copy that ends in entries without gradient.
+vi step_short_line(const AdamTensor& t, const AdamSettings& s, int64_t line) {
+  const int64_t at = line * adam_line, rest = t.n - at;
   float value[adam_line] = {}, gradient[adam_line] = {}, first[adam_line] = {}, second[adam_line] = {};
   uint16_t count[adam_line] = {};
   for (int64_t i = 0; i < rest; ++i) {
@@ -96,8 +100,7 @@ PF_INLINE vi step_line(const AdamTensor& t, const AdamSettings& s, int64_t line)
     second[i] = t.second[at + i];
     count[i] = t.count[at + i];
   }
-  for (int64_t i = 0; i < adam_line; i += W)
-    unusable |= step_vector(s, value + i, gradient + i, first + i, second + i, count + i);
+  const vi unusable = step_line({value, gradient, first, second, count, nullptr, adam_line}, s, 0);
   for (int64_t i = 0; i < rest; ++i) {
     t.value[at + i] = value[i];
     t.gradient[at + i] = gradient[i];
@@ -108,23 +111,13 @@ PF_INLINE vi step_line(const AdamTensor& t, const AdamSettings& s, int64_t line)
   return unusable;
 }
 
-PF_INLINE void fetch(const AdamTensor& t, int64_t line) {
-  const int64_t at = line * adam_line;
-  __builtin_prefetch(t.value + at, 1);
-  __builtin_prefetch(t.gradient + at, 1);
-  __builtin_prefetch(t.first + at, 1);
-  __builtin_prefetch(t.second + at, 1);
-  __builtin_prefetch(t.count + at, 1);
-}
-
-bool step(const AdamTensor& t, const AdamSettings& s, int64_t begin, int64_t end) {
-  vi unusable = {};
-  if (t.touched == nullptr) {
-    for (int64_t line = begin; line < end; ++line) unusable |= step_line(t, s, line);
-    return any(unusable);
-  }
-  // Touched lines of a hash table lie anywhere: list some, and ask for each well before its turn.
+// Lines [begin, end), all of them whole. Tensor and settings by value: what is stored cannot change them, so that they
+// stay in registers.
+vi step_touched(AdamTensor t, AdamSettings s, int64_t begin, int64_t end) {
+  // Touched lines of a hash table lie anywhere: list some, and ask well before its turn for what each waits for first.
+  // (To ask for the rest, too, gains nothing: a step is then bound by how many lines memory delivers.)
   constexpr int64_t some = 512, ahead = 12;
+  vi unusable = {};
   int32_t list[some];
   for (int64_t from = begin; from < end; from += some) {
     const int64_t to = end < from + some ? end : from + some;
@@ -135,13 +128,32 @@ bool step(const AdamTensor& t, const AdamSettings& s, int64_t begin, int64_t end
     }
     if (count == 0) continue;
     __builtin_memset(t.touched + from, 0, (uint64_t)(to - from));
-    for (int64_t i = 0; i < ahead && i < count; ++i) fetch(t, from + list[i]);
     for (int64_t i = 0; i < count; ++i) {
-      if (i + ahead < count) fetch(t, from + list[i + ahead]);
+      if (i + ahead < count) {
+        const int64_t at = (from + list[i + ahead]) * adam_line;
+        __builtin_prefetch(t.gradient + at, 1);
+        __builtin_prefetch(t.count + at, 1);
+      }
       unusable |= step_line(t, s, from + list[i]);
     }
   }
-  return any(unusable);
+  return unusable;
+}
+
+vi step_all(AdamTensor t, AdamSettings s, int64_t begin, int64_t end) {
+  vi unusable = {};
+  for (int64_t line = begin; line < end; ++line) unusable |= step_line(t, s, line);
+  return unusable;
+}
+
+bool step(const AdamTensor& t, const AdamSettings& s, int64_t begin, int64_t end) {
+  const int64_t whole = t.n / adam_line, last = end < whole ? end : whole;
+  vi unusable = t.touched == nullptr ? step_all(t, s, begin, last) : step_touched(t, s, begin, last);
+  if (end > whole && (t.touched == nullptr || t.touched[whole])) {
+    unusable |= step_short_line(t, s, whole);
+    if (t.touched != nullptr) t.touched[whole] = 0;
+  }
+  return lanes_of(unusable) != 0;
 }
 
 }  // namespace

@@ -13,25 +13,30 @@ using Bf16Engine = PairEngine;
 using Bf16Engine = FloatEngine<true>;
 #endif
 
-void forward(const MlpShape& shape, const MlpInput& input, const float* weights, bool bf16, PointMatrix<float> y,
-             int64_t points) {
-  if (bf16)
-    forward_with<Bf16Engine>(shape, input, weights, y, points);
-  else
-    forward_with<FloatEngine<false>>(shape, input, weights, y, points);
+int64_t saved_bytes(const MlpShape& shape, bool bf16, int64_t points) {
+  const int64_t panels = (points + PANEL - 1) / PANEL;
+  return panels * (bf16 ? record_bytes(Network<Bf16Engine>(shape)) : record_bytes(Network<FloatEngine<false>>(shape)));
 }
 
-void backward(const MlpShape& shape, const MlpInput& input, const float* weights, bool bf16, PointMatrix<const float> dy,
-              const MlpGradients& gradients, int64_t points) {
+void forward(const MlpShape& shape, const MlpInput& input, const float* weights, bool bf16, PointMatrix<float> y,
+             int64_t points, const MlpSaved& saved) {
   if (bf16)
-    backward_with<Bf16Engine>(shape, input, weights, dy, gradients, points);
+    forward_with<Bf16Engine>(shape, input, weights, y, points, saved);
   else
-    backward_with<FloatEngine<false>>(shape, input, weights, dy, gradients, points);
+    forward_with<FloatEngine<false>>(shape, input, weights, y, points, saved);
+}
+
+void backward(const MlpShape& shape, const MlpInput& input, const float* weights, bool bf16, const MlpUpstream& from,
+              const MlpGradients& gradients, int64_t points, const MlpSaved& saved) {
+  if (bf16)
+    backward_with<Bf16Engine>(shape, input, weights, from, gradients, points, saved);
+  else
+    backward_with<FloatEngine<false>>(shape, input, weights, from, gradients, points, saved);
 }
 
 }  // namespace
 
-extern const MlpKernels mlp = {forward, backward};
+extern const MlpKernels mlp = {saved_bytes, forward, backward};
 
 }  // namespace POLYFIELD_ISA
 }  // namespace polyfield

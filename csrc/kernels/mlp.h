@@ -7,16 +7,17 @@
 
 namespace polyfield {
 
-enum class Activation { none = 0, relu = 1, sine = 2, softplus = 3 };
+enum class Activation { none = 0, relu = 1, sine = 2, softplus = 3, sigmoid = 4 };
 
 // Weights lie flat: the matrices [out, in] of all layers, row-major, then (with bias) the biases of all layers. A
 // layer named in `skips` reads its hidden columns first and the network's input after them.
 struct MlpShape {
   int64_t inputs, outputs, width, hidden;  // hidden: number of hidden layers, 1..8
-  Activation activation;
+  Activation activation;  // of the hidden layers: not sigmoid
   float scale;     // sine: sin(scale z); softplus: log(1 + exp(scale z)) / scale
   bool bias;
   uint64_t skips;  // bit l: layer l (0 is the first matrix) reads the input again
+  Activation output_activation = Activation::none;  // or sigmoid
 };
 
 // A matrix [points, features] in memory; one of the two strides is 1.
@@ -42,12 +43,27 @@ struct MlpGradients {
   float* condition;  // [condition_rows, condition_columns], overwritten
 };
 
+// Inputs of all layers that the forward pass leaves for the backward pass, of the first `points` points; the backward
+// pass computes those of the others again, to the same bits.
+struct MlpSaved {
+  char* data;  // as many bytes as `saved_bytes` says, aligned to 4, better to 64
+  int64_t points;
+};
+
+// The result and the gradient that comes back to it.
+struct MlpUpstream {
+  PointMatrix<const float> dy;
+  PointMatrix<const float> y;  // read with an output activation only
+};
+
 // bf16: operands of all matrix products are rounded to bfloat16 (nearest even), sums and activations are fp32.
-// The backward pass computes the hidden layers again instead of reading saved ones. Same thread count, same bits.
+// Same thread count, same bits.
 struct MlpKernels {
-  void (*forward)(const MlpShape&, const MlpInput&, const float* weights, bool bf16, PointMatrix<float> y, int64_t points);
-  void (*backward)(const MlpShape&, const MlpInput&, const float* weights, bool bf16, PointMatrix<const float> dy,
-                   const MlpGradients&, int64_t points);
+  int64_t (*saved_bytes)(const MlpShape&, bool bf16, int64_t points);
+  void (*forward)(const MlpShape&, const MlpInput&, const float* weights, bool bf16, PointMatrix<float> y, int64_t points,
+                  const MlpSaved&);
+  void (*backward)(const MlpShape&, const MlpInput&, const float* weights, bool bf16, const MlpUpstream&,
+                   const MlpGradients&, int64_t points, const MlpSaved&);
 };
 POLYFIELD_FAMILY(MlpKernels, mlp)
 

@@ -74,6 +74,8 @@ PF_INLINE vf activate(vf z, vf scale, vf inverse, vf& slope) {
   }
 }
 
+PF_INLINE vf sigmoid(vf z) { return splat(1.f) / (splat(1.f) + exp(-z)); }
+
 // Whether the backward pass needs stored slopes.
 constexpr bool smooth(Activation a) { return a == Activation::sine || a == Activation::softplus; }
 

@@ -86,8 +86,14 @@ struct Network {
   int64_t back_steps(int l) const { return round_up(layer[l].out, E::STEPS) / E::PAIR; }     // summed when going back
   int64_t outs(int l) const { return round_up(layer[l].out, l == count - 1 ? E::ROWS : E::STEPS); }
   int64_t panel_words(int l) const { return steps(l) * PANEL; }
-  int64_t gradient_columns(int l) const { return round_up(layer[l].columns, E::COLUMNS); }
-  int64_t gradient_size(int l) const { return round_up(layer[l].out, E::ROWS) * gradient_columns(l); }
+  // The weights' gradients are summed as [out][columns] or, where that needs less padding, as [columns][out].
+  bool swapped(int l) const {
+    const int64_t out = layer[l].out, in = layer[l].columns;
+    return round_up(in, E::ROWS) * round_up(out, E::COLUMNS) < round_up(out, E::ROWS) * round_up(in, E::COLUMNS);
+  }
+  int64_t gradient_rows(int l) const { return round_up(swapped(l) ? layer[l].columns : layer[l].out, E::ROWS); }
+  int64_t gradient_columns(int l) const { return round_up(swapped(l) ? layer[l].out : layer[l].columns, E::COLUMNS); }
+  int64_t gradient_size(int l) const { return gradient_rows(l) * gradient_columns(l); }
   int64_t input_rows() const { return round_up(shape.inputs, E::STEPS); }
   int64_t width_rows() const { return round_up(shape.width, E::STEPS); }
   int64_t output_rows() const { return round_up(shape.outputs, E::STEPS); }
@@ -108,32 +114,69 @@ struct Network {
       if (shape.bias) __builtin_memcpy(a.padded_bias, flat + a.bias, a.out * sizeof(float));
       __builtin_memset(a.rows, 0, outs(l) * steps(l) * sizeof(word));
       for (int64_t o = 0; o < a.out; ++o) {
-        put_row(a.rows + o * steps(l), w + o * a.in, 1, a.lead, 0);
-        put_row(a.rows + o * steps(l), w + o * a.in + a.lead, 1, a.in - a.lead, a.padded_lead);
+        put_row(a.rows + o * steps(l), w + o * a.in, a.lead, 0);
+        put_row(a.rows + o * steps(l), w + o * a.in + a.lead, a.in - a.lead, a.padded_lead);
       }
       if (!backward) continue;
       __builtin_memset(a.turned, 0, round_up(a.columns, E::STEPS) * back_steps(l) * sizeof(word));
-      for (int64_t i = 0; i < a.in; ++i) {
-        const int64_t column = i < a.lead ? i : a.padded_lead + i - a.lead;
-        put_row(a.turned + column * back_steps(l), w + i, a.in, a.out, 0);
-      }
+      for (int64_t o = 0; o < a.out; o += W)
+        for (int64_t i = 0; i < a.in; i += W) {
+          const int outs = static_cast<int>(a.out - o < W ? a.out - o : W), ins = static_cast<int>(a.in - i < W ? a.in - i : W);
+          vf block[W];
+          for (int k = 0; k < W; ++k) block[k] = k < outs ? load_some(w + (o + k) * a.in + i, ins) : vf{};
+          transpose(block);
+          for (int k = 0; k < ins; ++k) E::put(a.turned + column_of(l, i + k) * back_steps(l), o, block[k], outs);
+        }
     }
   }
 
+  // Where column i of a layer's matrix lies in the padded panel.
+  int64_t column_of(int l, int64_t i) const { return i < layer[l].lead ? i : layer[l].padded_lead + i - layer[l].lead; }
+
+  double multiplies() const {
+    double sum = 0;
+    for (int l = 0; l < count; ++l) sum += static_cast<double>(layer[l].in) * static_cast<double>(layer[l].out);
+    return sum;
+  }
+
  private:
-  // Writes `n` numbers, `stride` apart, as an engine's values from position `at` of a row of words.
-  static void put_row(word* row, const float* from, int64_t stride, int64_t n, int64_t at) {
-    for (int64_t k = 0; k < n; ++k) {
-      const float one = E::stored(splat(from[k * stride]))[0];
-      word bits;
-      __builtin_memcpy(&bits, &one, sizeof bits);
-      if (E::PAIR == 1)
-        row[at + k] = bits;
-      else
-        reinterpret_cast<uint16_t*>(row)[at + k] = static_cast<uint16_t>(bits >> 16);
+  // Writes `n` numbers as an engine's values from position `at` of a row of words.
+  static void put_row(word* row, const float* from, int64_t n, int64_t at) {
+    for (int64_t k = 0; k < n; k += W)
+      E::put(row, at + k, load_some(from + k, n - k), static_cast<int>(n - k < W ? n - k : W));
+  }
+};
+
+// What the backward pass needs of a panel: the words that each layer reads, and slopes where it cannot tell them.
+template <class E>
+struct Record {
+  word* acts[MAX_LAYERS];
+  float* slopes[MAX_LAYERS];  // of acts[l], or nullptr
+
+  Record() = default;
+  Record(const Network<E>& net, Cutter memory) { cut(net, memory); }
+  void cut(const Network<E>& net, Cutter& memory) {
+    const bool sloped = smooth(net.shape.activation);
+    for (int l = 0; l < net.count; ++l) {
+      acts[l] = memory.cut<word>(net.panel_words(l));
+      slopes[l] = sloped && l > 0 ? memory.cut<float>(net.width_rows() * PANEL) : nullptr;
     }
   }
 };
+
+template <class E>
+int64_t record_bytes(const Network<E>& net) {
+  Cutter counted{nullptr};
+  Record<E>().cut(net, counted);
+  return counted.used;
+}
+
+// Points that make about this many multiplications: whole panels, at most `most`.
+template <class E>
+int64_t points_of(const Network<E>& net, double multiplies, int64_t most) {
+  const double points = multiplies / net.multiplies();
+  return points < PANEL ? PANEL : points < static_cast<double>(most) ? static_cast<int64_t>(points) / PANEL * PANEL : most;
+}
 
 template <int OUTS, int VECS>
 PF_INLINE void add_bias(Block<OUTS, VECS>& z, const float* bias) {

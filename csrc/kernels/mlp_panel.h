@@ -104,22 +104,26 @@ PF_INLINE void to_words(word* words, const float* panel, int64_t features) {
     }
 }
 
-// The "plain" form of gradients, to be summed along points: [features][32], a word holding two points of a feature.
+// Turns an engine's panel of pairs into its "plain" form, for sums along points.
 template <class E>
-PF_INLINE void to_plain(word* plain, const float* panel, int64_t features) {
-  for (int64_t o = 0; o < features; ++o)
-    for (int64_t n = 0; n < PANEL; n += 2 * W) {
-      const Block<1, 2> block = {{{load(panel + o * PANEL + n), load(panel + o * PANEL + n + W)}}};
-      E::store_plain(plain, o, n, block);
-    }
+PF_INLINE void to_plain([[maybe_unused]] word* plain, [[maybe_unused]] const word* panel, [[maybe_unused]] int64_t features) {
+#if defined(__AVX512BF16__)
+  if constexpr (E::PAIR == 2) {
+    for (int64_t o = 0; o < features; o += 2)
+      for (int64_t n = 0; n < PANEL; n += 2 * W) {
+        const word* from = panel + o / 2 * PANEL + n;
+        E::put_plain(plain + o * (PANEL / 2) + n / 2, _mm512_loadu_si512(from), _mm512_loadu_si512(from + W));
+      }
+  }
+#endif
 }
 
 // Turns [features / PAIR][64] into [64 / PAIR][columns]: a word then holds PAIR points of one feature. Features from
 // `features` to `columns` become zero.
 template <class E>
 PF_INLINE void turn(word* turned, const word* panel, int64_t features, int64_t columns) {
-  for (int64_t p = 0; p < PANEL; p += W)
-    for (int64_t r = 0; r < columns / E::PAIR; r += W) {
+  for (int64_t r = 0; r < columns / E::PAIR; r += W)
+    for (int64_t p = 0; p < PANEL; p += W) {
       vf block[W];
 #pragma GCC unroll 16
       for (int k = 0; k < W; ++k)

@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "simd.h"
+#include "transpose.h"
 
 namespace polyfield {
 namespace POLYFIELD_ISA {
@@ -49,20 +49,22 @@ struct FloatEngine {
       for (int j = 0; j < VECS; ++j)
         polyfield::POLYFIELD_ISA::store((float*)panel + (o + i) * PANEL + n + j * W, stored(block.at[i][j]));
   }
-  // Its panels serve sums along points as they are.
+  // Stores gradients, zero where `gate` (null: nowhere) is not positive. Its panels serve sums along points as they are.
   template <int OUTS, int VECS>
-  PF_INLINE void store_plain(word*, int64_t, int64_t, const Block<OUTS, VECS>&) {}
-  // Zero where the panel's values are not positive.
-  template <int OUTS, int VECS>
-  PF_INLINE void keep_positive(Block<OUTS, VECS>& block, const word* panel, int64_t o, int64_t n) {
+  PF_INLINE void store_gradients(word* panel, word*, const word* gate, int64_t o, int64_t n, Block<OUTS, VECS>& block) {
+    if (gate != nullptr) {
 #pragma GCC unroll 16
-    for (int i = 0; i < OUTS; ++i)
+      for (int i = 0; i < OUTS; ++i)
 #pragma GCC unroll 4
-      for (int j = 0; j < VECS; ++j) {
-        const vf value = load((const float*)panel + (o + i) * PANEL + n + j * W);
-        block.at[i][j] = select(value > vf{}, block.at[i][j], vf{});
-      }
+        for (int j = 0; j < VECS; ++j) {
+          const vf value = load((const float*)gate + (o + i) * PANEL + n + j * W);
+          block.at[i][j] = select(value > vf{}, block.at[i][j], vf{});
+        }
+    }
+    store(panel, o, n, block);
   }
+  // Writes the first n values of v from position `at` of a row of words.
+  PF_INLINE void put(word* row, int64_t at, vf v, int n) { store_lanes((float*)row + at, stored(v), n); }
 };
 
 #if defined(__AVX512BF16__)
@@ -98,28 +100,39 @@ struct PairEngine {
         __builtin_memcpy(panel + (o + i) / 2 * PANEL + n + j * W, &words, sizeof words);
       }
   }
-  // [features][32] words that hold points 2k and 2k + 1 of a feature, for sums along points.
-  template <int OUTS, int VECS>
-  PF_INLINE void store_plain(word* plain, int64_t o, int64_t n, const Block<OUTS, VECS>& block) {
-#pragma GCC unroll 8
-    for (int i = 0; i < OUTS; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < VECS; j += 2) {
-        const auto both = _mm512_cvtne2ps_pbh((__m512)block.at[i][j + 1], (__m512)block.at[i][j]);
-        __builtin_memcpy(plain + (o + i) * (PANEL / 2) + (n + j * W) / 2, &both, sizeof both);
-      }
+  // From features 2k and 2k + 1 of 32 points (a, then b) the "plain" form: [features][32] words that hold two points of
+  // a feature each, for sums along points.
+  PF_INLINE void put_plain(word* plain, __m512i a, __m512i b) {
+    const __m512i even = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26, 24, 22, 20, 18,
+                                          16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_add_epi16(even, _mm512_set1_epi16(1));
+    _mm512_storeu_si512(plain, _mm512_permutex2var_epi16(a, even, b));
+    _mm512_storeu_si512(plain + PANEL / 2, _mm512_permutex2var_epi16(a, odd, b));
   }
+  // Stores gradients in both forms, zero where `gate` (null: nowhere) is not positive.
   template <int OUTS, int VECS>
-  PF_INLINE void keep_positive(Block<OUTS, VECS>& block, const word* panel, int64_t o, int64_t n) {
+  PF_INLINE void store_gradients(word* panel, word* plain, const word* gate, int64_t o, int64_t n, Block<OUTS, VECS>& block) {
 #pragma GCC unroll 8
-    for (int i = 0; i < OUTS; i += 2)
+    for (int i = 0; i < OUTS; i += 2) {
+      __m512i words[VECS];
+      const int64_t at = (o + i) / 2 * PANEL + n;
 #pragma GCC unroll 4
       for (int j = 0; j < VECS; ++j) {
-        vu words;
-        __builtin_memcpy(&words, panel + (o + i) / 2 * PANEL + n + j * W, sizeof words);
-        block.at[i][j] = select((vf)(words << 16) > vf{}, block.at[i][j], vf{});
-        block.at[i + 1][j] = select((vf)(words & splat_u(0xffff0000u)) > vf{}, block.at[i + 1][j], vf{});
+        words[j] = (__m512i)pair(block.at[i][j], block.at[i + 1][j]);
+        if (gate != nullptr) {  // a bfloat16 is positive if its bits are, as an integer
+          const __m512i values = _mm512_loadu_si512(gate + at + j * W);
+          words[j] = _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(values, _mm512_setzero_si512()), words[j]);
+        }
+        _mm512_storeu_si512(panel + at + j * W, words[j]);
       }
+#pragma GCC unroll 2
+      for (int j = 0; j < VECS; j += 2) put_plain(plain + (o + i) * (PANEL / 2) + (n + j * W) / 2, words[j], words[j + 1]);
+    }
+  }
+  // Writes the first n values of v from position `at` of a row of words.
+  PF_INLINE void put(word* row, int64_t at, vf v, int n) {
+    const __m256i values = (__m256i)_mm512_cvtneps_pbh((__m512)v);
+    _mm256_mask_storeu_epi16((uint16_t*)row + at, static_cast<__mmask16>((1u << n) - 1), values);
   }
 };
 #endif

@@ -155,7 +155,8 @@ void drive_mlp(int64_t n) {
   const MlpShape shapes[] = {{32, 16, 64, 1, Activation::relu, 1.f, false, 0},
                              {7, 3, 19, 3, Activation::sine, 3.f, true, 0b1010},
                              {37, 1, 48, 2, Activation::softplus, 10.f, true, 0b10},
-                             {1, 40, 1, 1, Activation::none, 1.f, false, 0}};
+                             {1, 40, 1, 1, Activation::none, 1.f, false, 0},
+                             {20, 3, 64, 1, Activation::relu, 1.f, true, 0, Activation::sigmoid}};
   for (const MlpShape& shape : shapes) {
     int64_t count = 0;
     for (int64_t l = 0; l <= shape.hidden; ++l) {
@@ -180,12 +181,17 @@ void drive_mlp(int64_t n) {
         MlpInput input = {const_place(x, columns), columns, nullptr, nullptr, 0, 0};
         if (extra > 0) input = {const_place(x, columns), columns, condition, rows, rays, extra};
         for (bool bf16 : {false, true}) {
-          mlp().forward(shape, input, weights, bf16, place(y, shape.outputs), n);
-          mlp().backward(shape, input, weights, bf16, const_place(dy, shape.outputs),
-                         {place(dx, columns), for_weights, extra > 0 ? static_cast<float*>(for_condition) : nullptr}, n);
-          expect_finite(y, "network");
-          expect_finite(dx, "gradient of a network to its input");
-          expect_finite(for_weights, "gradient of a network");
+          for (int64_t kept : {int64_t{0}, n / 2, n}) {
+            Buffer<char> room(mlp().saved_bytes(shape, bf16, kept));
+            const MlpSaved saved = {room, kept};
+            mlp().forward(shape, input, weights, bf16, place(y, shape.outputs), n, saved);
+            mlp().backward(shape, input, weights, bf16, {const_place(dy, shape.outputs), const_place(y, shape.outputs)},
+                           {place(dx, columns), for_weights, extra > 0 ? static_cast<float*>(for_condition) : nullptr}, n,
+                           saved);
+            expect_finite(y, "network");
+            expect_finite(dx, "gradient of a network to its input");
+            expect_finite(for_weights, "gradient of a network");
+          }
         }
       }
     }

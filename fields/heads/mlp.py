@@ -23,6 +23,7 @@ class MlpConfig:
         hidden: Number of hidden layers, 1..8.
         activation: "relu", "none", "sine" or "softplus".
         scale: Of the activation: sin(scale z), log(1 + exp(scale z)) / scale. SIREN takes 30.
+        output_activation: Of the last layer: "none" or "sigmoid".
         skips: Layers that read the input again (0 is the first matrix).
         bias: Whether layers add a bias.
         precision: "fp32" or "bf16" operands; sums are always fp32.
@@ -32,6 +33,7 @@ class MlpConfig:
     hidden: int = 2
     activation: str = "relu"
     scale: float = 1.0
+    output_activation: str = "none"
     skips: tuple[int, ...] = ()
     bias: bool = False
     precision: str = "fp32"
@@ -53,6 +55,7 @@ class MlpConfig:
             self.hidden,
             activation=self.activation,
             scale=self.scale,
+            output_activation=self.output_activation,
             skips=self.skips,
             bias=self.bias,
         )

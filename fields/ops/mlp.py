@@ -15,9 +15,9 @@ from torch import Tensor
 from polyfield import native
 from polyfield.errors import ConfigError, ShapeError, nearest
 from polyfield.fields.ops.mlp_reference import mlp_reference
-from polyfield.fields.ops.mlp_shape import ACTIVATIONS, MlpShape
+from polyfield.fields.ops.mlp_shape import ACTIVATIONS, OUTPUT_ACTIVATIONS, MlpShape
 
-__all__ = ["ACTIVATIONS", "MlpShape", "mlp", "mlp_reference"]
+__all__ = ["ACTIVATIONS", "OUTPUT_ACTIVATIONS", "MlpShape", "mlp", "mlp_reference"]
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -64,13 +64,41 @@ def mlp(
         return mlp_reference(x, weights, shape, precision, condition=condition, rows=rows)
     if x.stride(0) != 1 and x.stride(1) != 1:
         x = x.contiguous()
-    sizes = _sizes(shape)
     if condition is not None and rows is not None:
         condition, rows = condition.contiguous(), rows.contiguous()
-    result: Tensor = torch.ops.polyfield.mlp(
-        x, weights.contiguous(), condition, rows, sizes, shape.scale, precision == "bf16"
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in floats)
+    keep = min(x.shape[0], _KEPT_BYTES // _bytes_a_point(shape, precision)) if wanted else 0
+    arguments = (
+        *(x, weights.contiguous(), condition, rows),
+        *(_sizes(shape), shape.scale, precision == "bf16", keep),
     )
+    result: Tensor
+    if not _at_once(x):
+        result, _ = torch.ops.polyfield.mlp(*arguments)
+    elif wanted:
+        result = _Mlp.apply(*arguments)  # type: ignore[no-untyped-call]
+    else:
+        result = _outputs(*arguments[:-1], None, 0)
     return result
+
+
+# Of a call's saved activations; those of the points beyond are computed again.
+_KEPT_BYTES = 256 << 20
+
+
+def _bytes_a_point(shape: MlpShape, precision: str) -> int:
+    columns = sum(columns for _, columns in shape.layers)
+    slopes = shape.hidden * shape.width if shape.activation in ("sine", "softplus") else 0
+    return columns * (2 if precision == "bf16" else 4) + slopes * 4
+
+
+def _at_once(x: Tensor) -> bool:
+    """Whether the kernel may be called without torch's dispatcher, which takes longer than a small batch."""
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
 
 
 def _check(
@@ -110,11 +138,13 @@ def _check(
 def _sizes(shape: MlpShape) -> list[int]:
     skips = sum(1 << layer for layer in shape.skips)
     kind = ACTIVATIONS.index(shape.activation)
-    return [shape.inputs, shape.outputs, shape.width, shape.hidden, kind, int(shape.bias), skips]
+    last = OUTPUT_ACTIVATIONS.index(shape.output_activation)
+    sizes = [shape.inputs, shape.outputs, shape.width, shape.hidden]
+    return [*sizes, kind, int(shape.bias), skips, last]
 
 
 def _shape(sizes: Sequence[int], scale: float) -> MlpShape:
-    inputs, outputs, width, hidden, kind, bias, skips = sizes
+    inputs, outputs, width, hidden, kind, bias, skips, last = sizes
     return MlpShape(
         inputs,
         outputs,
@@ -122,14 +152,18 @@ def _shape(sizes: Sequence[int], scale: float) -> MlpShape:
         hidden,
         activation=ACTIVATIONS[kind],
         scale=scale,
+        output_activation=OUTPUT_ACTIVATIONS[last],
         skips=tuple(layer for layer in range(1, 9) if skips >> layer & 1),
         bias=bool(bias),
     )
 
 
 def _native_shape(sizes: Sequence[int], scale: float) -> Any:
-    inputs, outputs, width, hidden, kind, bias, skips = sizes
-    return native.core().MlpShape(inputs, outputs, width, hidden, kind, scale, bool(bias), skips)
+    inputs, outputs, width, hidden, kind, bias, skips, last = sizes
+    return native.core().MlpShape(
+        *(inputs, outputs, width, hidden, kind, scale, bool(bias), skips),
+        4 * last,  # numbered among all activations there
+    )
 
 
 def _place(matrix: Tensor) -> tuple[int, int, int]:
@@ -162,24 +196,48 @@ def _forward(
     sizes: Sequence[int],
     scale: float,
     bf16: bool,
+    keep: int,
+) -> tuple[Tensor, Tensor]:
+    """Outputs, and what the backward pass needs of the first `keep` points."""
+    saved = _room(sizes, scale, bf16, keep)
+    return _outputs(x, weights, condition, rows, sizes, scale, bf16, saved, keep), saved
+
+
+def _outputs(
+    x: Tensor,
+    weights: Tensor,
+    condition: Tensor | None,
+    rows: Tensor | None,
+    sizes: Sequence[int],
+    scale: float,
+    bf16: bool,
+    saved: Tensor | None,
+    keep: int,
 ) -> Tensor:
     y = _like(x, sizes[1])
-    if condition is not None and rows is not None and x.shape[0]:
+    points = x.shape[0]
+    fits = points == 0 or native.core().mlp_forward(
+        _native_shape(sizes, scale),
+        _input(x, condition, rows),
+        weights.data_ptr(),
+        bf16,
+        _place(y),
+        points,
+        0 if saved is None else saved.data_ptr(),
+        keep,
+    )
+    if not fits and condition is not None and rows is not None:
         lowest, highest = (int(edge) for edge in rows.aminmax())
-        if lowest < 0 or highest >= condition.shape[0]:
-            raise ShapeError(
-                f"mlp: rows must be in 0..{condition.shape[0] - 1}, but hold {lowest}..{highest}."
-            )
-    if x.shape[0]:
-        native.core().mlp_forward(
-            _native_shape(sizes, scale),
-            _input(x, condition, rows),
-            weights.data_ptr(),
-            bf16,
-            _place(y),
-            x.shape[0],
+        raise ShapeError(
+            f"mlp: rows must be in 0..{condition.shape[0] - 1}, but hold {lowest}..{highest}."
         )
     return y
+
+
+def _room(sizes: Sequence[int], scale: float, bf16: bool, keep: int) -> Tensor:
+    """Memory for what the forward pass leaves to the backward pass."""
+    panel = native.core().mlp_saved_bytes(_native_shape(sizes, scale), bf16, 1) if keep else 0
+    return torch.empty((keep + 63) // 64 * panel, dtype=torch.uint8)
 
 
 def _forward_fake(
@@ -188,10 +246,11 @@ def _forward_fake(
     condition: Tensor | None,  # noqa: ARG001
     rows: Tensor | None,  # noqa: ARG001
     sizes: Sequence[int],
-    scale: float,  # noqa: ARG001
-    bf16: bool,  # noqa: ARG001
-) -> Tensor:
-    return _like(x, sizes[1])
+    scale: float,
+    bf16: bool,
+    keep: int,
+) -> tuple[Tensor, Tensor]:
+    return _like(x, sizes[1]), _room(sizes, scale, bf16, keep)
 
 
 def _backward(
@@ -200,13 +259,16 @@ def _backward(
     weights: Tensor,
     condition: Tensor | None,
     rows: Tensor | None,
+    y: Tensor,
+    saved: Tensor,
     sizes: Sequence[int],
     scale: float,
     bf16: bool,
+    keep: int,
     wants: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     for_x, for_weights, for_condition = _backward_fake(
-        grad, x, weights, condition, rows, sizes, scale, bf16, wants
+        grad, x, weights, condition, rows, y, saved, sizes, scale, bf16, keep, wants
     )
     if grad.stride(0) != 1 and grad.stride(1) != 1:
         grad = grad.contiguous()
@@ -216,10 +278,13 @@ def _backward(
         weights.data_ptr(),
         bf16,
         _place(grad),
+        _place(y) if sizes[7] else (0, 0, 0),
         _place(for_x) if wants[0] else (0, 0, 0),
         for_weights.data_ptr(),
         for_condition.data_ptr() if wants[1] else 0,
         x.shape[0],
+        saved.data_ptr(),
+        keep,
     )
     return for_x, for_weights, for_condition
 
@@ -230,9 +295,12 @@ def _backward_fake(
     weights: Tensor,
     condition: Tensor | None,
     rows: Tensor | None,  # noqa: ARG001
+    y: Tensor,  # noqa: ARG001
+    saved: Tensor,  # noqa: ARG001
     sizes: Sequence[int],  # noqa: ARG001
     scale: float,  # noqa: ARG001
     bf16: bool,  # noqa: ARG001
+    keep: int,  # noqa: ARG001
     wants: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Empty gradients; what is not wanted has no elements."""
@@ -243,14 +311,16 @@ def _backward_fake(
     )
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    x, weights, condition, rows, ctx.sizes, ctx.scale, ctx.bf16 = inputs
-    ctx.save_for_backward(x, weights, condition, rows)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weights, condition, rows, ctx.sizes, ctx.scale, ctx.bf16, ctx.keep = inputs
+    y, saved = output
+    ctx.save_for_backward(x, weights, condition, rows, saved, y if ctx.sizes[7] else None)
 
 
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weights, condition, rows = ctx.saved_tensors
+def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    x, weights, condition, rows, saved, y = ctx.saved_tensors
     for_x, for_weights, for_condition = ctx.needs_input_grad[:3]
+    nothing = (None,) * 5  # for what is no tensor of floats
     if torch.is_grad_enabled():  # a graph of the gradient is wanted
         result = mlp_reference(
             x, weights, _shape(ctx.sizes, ctx.scale), condition=condition, rows=rows
@@ -258,32 +328,46 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         asked = [(x, for_x), (weights, for_weights), (condition, for_condition)]
         found = iter(
             torch.autograd.grad(
-                result, [t for t, wanted in asked if wanted], grad, create_graph=True
+                result, [t for t, wanted in asked if wanted], grads[0], create_graph=True
             )
         )
-        grads = [next(found) if wanted else None for _, wanted in asked]
-        return (*grads, None, None, None, None)
-    to_x, to_weights, to_condition = torch.ops.polyfield.mlp_backward(
-        grad, x, weights, condition, rows, ctx.sizes, ctx.scale, ctx.bf16, [for_x, for_condition]
+        return (*(next(found) if wanted else None for _, wanted in asked), *nothing)
+    arguments = (
+        *(grads[0], x, weights, condition, rows, x if y is None else y, saved),
+        *(ctx.sizes, ctx.scale, ctx.bf16, ctx.keep, [for_x, for_condition]),
     )
+    backward = _backward if _at_once(grads[0]) else torch.ops.polyfield.mlp_backward
+    to_x, to_weights, to_condition = backward(*arguments)
     return (
         to_x if for_x else None,
         to_weights if for_weights else None,
         to_condition if for_condition else None,
-        None,
-        None,
-        None,
-        None,
+        *nothing,
     )
+
+
+class _Mlp(torch.autograd.Function):
+    """The operator's rules of differentiation, without its dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output = _forward(*inputs)
+        _save(ctx, inputs, output)
+        return output[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _differentiate(ctx, *grads)
 
 
 _library = torch.library.Library("polyfield", "FRAGMENT")
 _library.define(
-    "mlp(Tensor x, Tensor weights, Tensor? condition, Tensor? rows, int[] sizes, float scale, bool bf16) -> Tensor"
+    "mlp(Tensor x, Tensor weights, Tensor? condition, Tensor? rows, int[] sizes, float scale, bool bf16, "
+    "SymInt keep) -> (Tensor, Tensor)"
 )
 _library.define(
-    "mlp_backward(Tensor grad, Tensor x, Tensor weights, Tensor? condition, Tensor? rows, int[] sizes, float scale, "
-    "bool bf16, bool[] wants) -> (Tensor, Tensor, Tensor)"
+    "mlp_backward(Tensor grad, Tensor x, Tensor weights, Tensor? condition, Tensor? rows, Tensor y, Tensor saved, "
+    "int[] sizes, float scale, bool bf16, SymInt keep, bool[] wants) -> (Tensor, Tensor, Tensor)"
 )
 _library.impl("mlp", _forward, "CPU")
 _library.impl("mlp_backward", _backward, "CPU")

@@ -32,7 +32,7 @@ def mlp_reference(
         h = product(h, matrix, biases[layer] if biases else None)
         if layer < shape.hidden:
             h = _activate(h, shape)
-    return h
+    return torch.sigmoid(h) if shape.output_activation == "sigmoid" else h
 
 
 def _activate(z: Tensor, shape: MlpShape) -> Tensor:

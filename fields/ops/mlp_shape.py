@@ -1,6 +1,7 @@
 """Sizes of a multi-layer perceptron and the layout of its flat weights."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from jaxtyping import Float
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from polyfield.errors import ConfigError, nearest
 
-__all__ = ["ACTIVATIONS", "MlpShape"]
+__all__ = ["ACTIVATIONS", "OUTPUT_ACTIVATIONS", "MlpShape"]
 
 ACTIVATIONS = ("none", "relu", "sine", "softplus")
+OUTPUT_ACTIVATIONS = ("none", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class MlpShape:
         activation: Of the hidden layers: "relu", "none", "sine" for sin(scale z), or "softplus" for
             log(1 + exp(scale z)) / scale.
         scale: Of the activation, > 0.
-        output_activation: Only "none"; apply others to the result.
+        output_activation: Of the last layer: "none" or "sigmoid".
         skips: Layers (0 is the first matrix) that read the input again, each in 1..hidden. The NeRF network of
             8 x 256 has (5,): its sixth matrix.
         bias: Whether layers add a bias.
@@ -63,10 +65,10 @@ class MlpShape:
         if self.activation not in ACTIVATIONS:
             known = nearest(self.activation, ACTIVATIONS)
             raise ConfigError(f"MLP: there is no activation {self.activation!r}.{known}")
-        if self.output_activation != "none":
+        if self.output_activation not in OUTPUT_ACTIVATIONS:
             raise ConfigError(
-                f"MLP: output_activation must be 'none', but is {self.output_activation!r}; "
-                "apply the activation to the result."
+                f"MLP: output_activation must be 'none' or 'sigmoid', but is {self.output_activation!r}; "
+                "apply others to the result."
             )
         if not self.scale > 0:
             raise ConfigError(f"MLP: scale must be above 0, but is {self.scale}.")
@@ -77,7 +79,7 @@ class MlpShape:
                 f"MLP: skips must be ascending layers in 1..{self.hidden}, but is {self.skips}."
             )
 
-    @property
+    @cached_property
     def layers(self) -> tuple[tuple[int, int], ...]:
         """(outputs, inputs) of each matrix."""
         ends = [self.width] * self.hidden + [self.outputs]
@@ -87,7 +89,7 @@ class MlpShape:
             for layer, (out, start) in enumerate(zip(ends, starts, strict=True))
         )
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Length of the flat weights."""
         return sum(prod(layer) + (layer[0] if self.bias else 0) for layer in self.layers)

@@ -92,7 +92,7 @@ def test_train_with_everything(recorded, capsys):
 
 def test_train_the_built_in_scene(recorded):
     assert main.run(["train", "builtin", "--out", "r"]) == 0
-    assert recorded.train["scene"] is None
+    assert recorded.train["scene"] == "builtin"
 
 
 def test_resume_needs_no_scene_and_no_plan(recorded):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from polyfield.cli import main
+from polyfield.cli.interrupt import Terminated
 from polyfield.errors import DataError, RunError
 
 
@@ -131,6 +132,7 @@ def fake_command(monkeypatch, error: BaseException) -> None:
         (DataError("a.json is\nbroken."), 2, "polyfield: a.json is broken.\n"),
         (RunError("It failed."), 1, "polyfield: It failed.\n"),
         (KeyboardInterrupt(), 130, "polyfield: Interrupted.\n"),
+        (Terminated(), 143, "polyfield: Interrupted.\n"),
         (MemoryError(), 1, "polyfield: There is not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device", "x.png"), 1, "x.png: No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied."),
@@ -147,6 +149,24 @@ def test_bugs_are_not_hidden(monkeypatch, error):
     fake_command(monkeypatch, error)
     with pytest.raises(type(error)):
         main.run(["doctor"])
+
+
+@pytest.mark.parametrize("switch", ["POLYFIELD_ISA", "POLYFIELD_NATIVE"])
+@pytest.mark.parametrize(
+    "command",
+    ["doctor", "demo", "inspect builtin", "train builtin --out r", "eval r", "render r --path p"],
+)
+def test_switches_that_say_nonsense_are_refused(tmp_path, switch, command):
+    if "render" in command:
+        command += " --out o"
+    done = polyfield(
+        *command.split(), env={**os.environ, switch: "nonsense"}, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"polyfield: {switch}")
+    assert "nonsense" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -11,6 +11,10 @@ import pytest
 from PIL import Image
 
 from polyfield.cli import main
+from polyfield.fields import model_file
+from polyfield.renderers.rendered import Rendered
+from polyfield.renderers.volume import VolumeRenderer
+from polyfield.training.run_folder import RunFolder
 
 # 25x25 pixels and a few steps: this is about files, statuses and words, not about quality.
 SMALL = ["--downscale", "8", "--set", "train.samples=2048"]
@@ -101,12 +105,35 @@ def test_inspect(trained, tmp_path, capsys, what):
     assert "train" in capsys.readouterr().out
 
 
+def test_inspect_draws_no_finer_than_a_picture_needs(trained, tmp_path, monkeypatch, capsys):
+    """The steps are what costs; the picture is a preview, the facts are the model's own."""
+    model = model_file.load(trained)
+    model.config["render"] |= {"steps": 65536}
+    model_file.save(model, tmp_path / "fine.safetensors")
+    drawn = []
+    monkeypatch.setattr(
+        VolumeRenderer, "render_rays", lambda self, *rays: drawn.append(self) or no(*rays)
+    )
+    words = ["inspect", str(tmp_path / "fine.safetensors"), "--picture", str(tmp_path / "a.png")]
+    assert main.run([*words, "--json"]) == 0
+    assert drawn[0].config.steps == 1024
+    assert json.loads(capsys.readouterr().out)["config"]["render"]["steps"] == 65536
+
+
+def no(origins, directions, background):
+    """Nothing is seen."""
+    return Rendered(background, background[:, 0], background[:, 0], 0)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["train", "{tmp}/none", "--out", "{tmp}/r"], "none"),
         (["train", "{tmp}", "--out", "{tmp}/r"], "{tmp}"),
-        (["eval", "{tmp}"], "field.safetensors"),
+        (["eval", "{tmp}"], "{tmp} is not a run folder: it has no field.safetensors"),
+        (["train", "builtin", "--out", "{tmp}/r", "--field", ""], "There is no field preset ''"),
+        (["train", "", "--out", "{tmp}/r"], "The path of the scene is empty"),
+        (["train", "builtin", "--out", "{tmp}/r", "--format", "llff"], "is for scenes in folders"),
         (["render", "{tmp}/none", "--path", "orbit", "--out", "{tmp}/o"], "none"),
         (["inspect", "{tmp}"], "{tmp}"),
         (
@@ -125,6 +152,13 @@ def test_what_is_not_there_is_one_sentence(tmp_path, capsys, words, sentence):
     assert sentence.format(tmp=tmp_path) in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not (tmp_path / "r" / "config.json").exists()
+
+
+def test_a_second_writer_is_bad_input(tmp_path, capsys):
+    with RunFolder.create(tmp_path / "run"):
+        words = ["train", "builtin", "--out", str(tmp_path / "run"), "--steps", "1", *SMALL]
+        assert main.run(words) == 2
+    assert "is being written by another run" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path):

@@ -185,8 +185,19 @@ def test_a_file_and_nothing(tmp_path):
 def test_an_unknown_format_and_a_wrong_number(tmp_path):
     with pytest.raises(InputError, match=r"there is no format 'colmop'. Did you mean 'colmap'"):
         load_scene(tmp_path, format="colmop")
-    with pytest.raises(InputError, match="--downscale must be a whole number >= 1, but is 0"):
-        load_scene(tmp_path, downscale=0)
+    for settings, message in [
+        ({"downscale": 0}, "--downscale must be a whole number >= 1, but is 0"),
+        ({"downscale": 1.5}, "--downscale must be a whole number >= 1, but is 1.5"),
+        ({"downscale": True}, "--downscale must be a whole number >= 1, but is True"),
+        ({"threads": 0}, "--threads must be a whole number >= 1, but is 0"),
+        ({"masks": "black"}, "masks must be 'ignore' or 'empty', but is 'black'"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            load_scene(tmp_path, **settings)
+    with pytest.raises(InputError, match="--format llff is for scenes in folders"):
+        load_scene("builtin", format="llff")
+    with pytest.raises(InputError, match="The path of the scene is empty"):
+        load_scene("")
 
 
 def test_what_may_not_be_read_is_a_sentence(tmp_path, monkeypatch):

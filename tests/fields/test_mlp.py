@@ -15,7 +15,9 @@ from polyfield.fields.ops.mlp import MlpShape, mlp, mlp_reference
 ISAS = ["base", "avx2", "avx512", "avx512bf16", "amx"]
 PRECISIONS = ["fp32", "bf16"]
 # The tests below that are run again for every instruction set.
-TESTED = "agreement and not instruction_set or activations or layouts or condition or nan"
+TESTED = (
+    "agreement and not instruction_set or activations or layouts or condition or nan or sigmoid"
+)
 # Sizes with and without padding, one vector and many, every depth of skip, points around the panel of 64.
 SHAPES = [
     (MlpShape(32, 16, 64, 2), 1000),
@@ -179,6 +181,7 @@ def test_agreement_on_every_instruction_set(isa: str) -> None:
             "-p",
             "no:cacheprovider",
             __file__,
+            __file__.replace("test_mlp.py", "test_mlp_paths.py"),
             "-k",
             TESTED,
         ],
@@ -299,12 +302,12 @@ def test_operator_contract() -> None:
         pytest.skip("the native module is not there")
     shape = MlpShape(6, 2, 16, 1, bias=True)
     weights = numbers(shape.parameters, seed=0).requires_grad_()
-    sizes = [6, 2, 16, 1, 1, 1, 0]
+    sizes = [6, 2, 16, 1, 1, 1, 0, 0]
     rows = torch.tensor([0, 1, 1, 0, 1], dtype=torch.int32)
     for x in (numbers(5, 6, seed=1), numbers(6, 5, seed=1).t()):
-        arguments = (x.requires_grad_(), weights, None, None, sizes, 1.0, False)
+        arguments = (x.requires_grad_(), weights, None, None, sizes, 1.0, False, 5)
         torch.library.opcheck(torch.ops.polyfield.mlp.default, arguments)
-    conditioned = (numbers(5, 4, seed=2), weights, numbers(2, 2, seed=3), rows, sizes, 1.0, True)
+    conditioned = (numbers(5, 4, seed=2), weights, numbers(2, 2, seed=3), rows, sizes, 1.0, True, 5)
     torch.library.opcheck(torch.ops.polyfield.mlp.default, conditioned)
 
 
@@ -338,7 +341,7 @@ def test_module_starts_from_known_distributions() -> None:
         ({"scale": 0.0}, "MLP: scale must be above 0, but is 0.0."),
         (
             {"output_activation": "relu"},
-            "MLP: output_activation must be 'none', but is 'relu'; apply the activation to the result.",
+            "MLP: output_activation must be 'none' or 'sigmoid', but is 'relu'; apply others to the result.",
         ),
     ],
 )

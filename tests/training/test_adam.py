@@ -243,6 +243,28 @@ def test_counts_stay_at_their_limit() -> None:
     assert adam.state_dict()["all.0.first"][0].item() == pytest.approx(1 - 0.9**3, rel=1e-5)
 
 
+def test_state_of_a_large_parameter_begins_at_zero() -> None:
+    value = torch.zeros((1 << 22) + 3)  # its state is made in large pages
+    state = Adam([AdamGroup("all", [value], rate=0.1)]).state_dict()
+    for part in ("first", "second", "count"):
+        assert state[f"all.0.{part}"].shape == value.shape
+        assert not state[f"all.0.{part}"].any()
+
+
+def test_entries_of_a_line_take_each_its_own_correction() -> None:
+    value = torch.zeros(48)
+    adam = Adam([AdamGroup("all", [value], rate=0.1)])
+    # Entry i takes i + 1 steps: then all take one more, with the same gradient and hence a step of one rate.
+    for step in range(48):
+        value.grad = (torch.arange(48) >= step).float()
+        adam.step()
+    before = value.clone()
+    value.grad = torch.ones(48)
+    adam.step()
+    torch.testing.assert_close(value - before, torch.full((48,), -0.1), rtol=1e-4, atol=0)
+    assert adam.state_dict()["all.0.count"].int().tolist() == list(range(2, 50))
+
+
 def test_nothing_to_do() -> None:
     empty, without = torch.zeros(0), numbers(5)
     adam = Adam([AdamGroup("a", [empty, without], rate=0.1), AdamGroup("b", [], rate=0.1)])

@@ -37,6 +37,15 @@ def test_a_block_ends_and_the_next_begins(scene: Scene) -> None:
     assert (source.block, source.offset) == (1, 50_000)
 
 
+def worth(interest: Interest, view: int) -> torch.Tensor:
+    """The pixels of a view that lie in tiles of interest: bool [height, width]."""
+    width, height = interest.sizes[view].tolist()
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for _, x, y in interest.tiles[interest.starts[view] : interest.starts[view + 1]].tolist():
+        mask[y : y + 8, x : x + 8] = True
+    return mask
+
+
 def test_only_training_views_are_drawn(scene: Scene) -> None:
     batch = RaySource(scene, 0).next(20_000)
     assert set(batch.camera_ids.tolist()) == set(scene.split["train"])
@@ -65,13 +74,41 @@ def test_what_is_of_no_interest_has_no_samples(scene: Scene) -> None:
     interest = Interest.of(scene, views, renderer.cell_diagonal)
     source = RaySource(scene, 0)
     camera, x, y = source._pixels(torch.tensor(views), torch.Generator().manual_seed(0))
-    worth = interest.worth(camera, x, y)
-    assert 0.1 < worth.float().mean() < 0.9
-    pixels = torch.stack([x, y], dim=-1)[~worth].float() + 0.5
-    origins, directions = scene.cameras.rays(camera[~worth], pixels)
+    masks = torch.stack([worth(interest, view) for view in range(len(scene.names))])
+    mine = masks[camera, y, x]
+    assert 0.1 < mine.float().mean() < 0.9
+    pixels = torch.stack([x, y], dim=-1)[~mine].float() + 0.5
+    origins, directions = scene.cameras.rays(camera[~mine], pixels)
     assert renderer.trace(origins, directions, 0.0).evaluated == 0
     alpha = scene.images.gather(camera, x, y)[:, 3]
-    assert worth[alpha > 0].all()
+    assert mine[alpha > 0].all()
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_pixels_of_interest_are_drawn_alike_and_no_others(some: bool) -> None:
+    scene = builtin_scene(views=10, size=44)  # the last tiles of a row are half a tile wide
+    interest = Interest.of(scene, scene.split["train"], 0.001)
+    views = torch.tensor(scene.split["train"][: 3 if some else None])
+    masks = torch.stack([worth(interest, view) for view in range(len(scene.names))])
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(masks.shape)
+    for _ in range(40):
+        drawn = interest.draw(views, 50_000, generator)
+        assert drawn is not None
+        camera, x, y = drawn
+        counts.index_put_((camera, y, x), torch.ones(len(x)), accumulate=True)
+    others = torch.ones(len(masks), dtype=torch.bool)
+    others[views] = False
+    masks[others] = False
+    assert not counts[~masks].any()
+    assert not masks[views].all()
+    inside = counts[masks]
+    # Counts of independent draws are Poisson: their variance is their mean, here known to 6 sigma of itself.
+    spread = float(inside.var() / inside.mean())
+    assert abs(spread - 1) < 6 * (2 / len(inside)) ** 0.5
+    # Whole and cut tiles alike: the edge's mean differs by no more than chance.
+    edge = counts[..., 40:][masks[..., 40:]]
+    assert abs(edge.mean() - inside.mean()) < 6 * (inside.mean() / len(edge)) ** 0.5
 
 
 def test_interest_thins_the_stream(scene: Scene) -> None:
@@ -83,5 +120,5 @@ def test_interest_thins_the_stream(scene: Scene) -> None:
 
 def test_images_of_nothing_still_give_rays(scene: Scene) -> None:
     tiles = Interest.of(scene, scene.split["train"], 0.02)
-    nothing = Interest(torch.zeros_like(tiles.tiles), tiles.starts, tiles.widths)
+    nothing = Interest(tiles.tiles[:0], torch.zeros_like(tiles.starts), tiles.sizes)
     assert len(RaySource(scene, 0, nothing).next(100)) == 100

@@ -150,9 +150,9 @@ def test_open_says_what_is_missing(tmp_path):
 
 def test_a_second_writer_is_refused(folder):
     with RunFolder.create(folder, resume=True):
-        with pytest.raises(RunError, match=rf"another run \(process {os.getpid()}\)"):
+        with pytest.raises(InputError, match=rf"another run \(process {os.getpid()}\)"):
             RunFolder.create(folder, resume=True)
-        with pytest.raises(RunError, match="another run"):
+        with pytest.raises(InputError, match="another run"):
             RunFolder.create(folder, overwrite=True)
         assert (folder / "state.safetensors").exists()
         RunFolder.open(folder)  # looking is free

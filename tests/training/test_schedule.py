@@ -43,9 +43,9 @@ def test_a_plan_of_seconds_counts_those_before_a_resume() -> None:
 @pytest.mark.parametrize(
     ("steps", "budget", "message"),
     [
-        (0, None, "The number of steps must be above 0, but is 0."),
-        (-5, None, "The number of steps must be above 0, but is -5."),
-        (None, 0.0, "The time budget must be above 0 seconds and finite, but is 0."),
+        (0, None, "The number of steps must be a whole number >= 1, but is 0."),
+        (-5, None, "The number of steps must be a whole number >= 1, but is -5."),
+        (None, 0.0, "The time budget must be above 0 seconds and finite, but is 0.0."),
         (None, float("nan"), "The time budget must be above 0 seconds and finite, but is nan."),
         (None, math.inf, "The time budget must be above 0 seconds and finite, but is inf."),
         (None, None, "A run needs either a number of steps or a time budget, not both."),

@@ -146,8 +146,11 @@ def test_the_mlp_field_learns_too(scene: Scene, tmp_path: Path) -> None:
 def test_a_nan_stops_the_run_and_keeps_what_was_good(scene: Scene, tmp_path: Path) -> None:
     poisoned = builtin_scene(views=4, size=16)
     sick = Scene(**{**vars(poisoned), "images": _Sick(poisoned.images)})
-    with pytest.raises(RunError, match=r"Training stopped at step \d+: .* is not finite"):
-        short(sick, tmp_path / "run")
+    control = Control()
+    control.save.set()  # before the first step, when all is well
+    with pytest.raises(RunError, match=r"stopped at step \d+: .* is not finite.* holds step 0,"):
+        short(sick, tmp_path / "run", control=control)
+    assert model_file.load(tmp_path / "run").info["steps"] == 0
     assert all(torch.isfinite(t).all() for t in weights(tmp_path / "run").values())
 
 
@@ -195,8 +198,19 @@ def test_bad_wishes_touch_nothing(scene: Scene, tmp_path: Path) -> None:
     short(scene, run, steps=2)
     before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
     for wish, error, message in [
-        ({"steps": 0}, InputError, "must be above 0"),
-        ({"steps": None, "budget": 0.0}, InputError, "must be above 0"),
+        ({"steps": 0}, InputError, "must be a whole number >= 1, but is 0"),
+        ({"steps": 2.5}, InputError, "must be a whole number >= 1, but is 2.5"),
+        ({"steps": True}, InputError, "must be a whole number >= 1, but is True"),
+        ({"steps": None, "budget": float("nan")}, InputError, "above 0 seconds and finite"),
+        ({"steps": None, "budget": "60s"}, InputError, "above 0 seconds and finite, but is '60s'"),
+        ({"save_every": 0}, InputError, "--save-every must be above 0 seconds"),
+        ({"threads": 0}, InputError, "--threads must be a whole number from 1 to 1024, but is 0"),
+        ({"downscale": 2}, InputError, "is in memory, reduced by 1, so it cannot be reduced by 2"),
+        ({"downscale": 0}, InputError, "cannot be reduced by 0"),
+        ({"format": "llff"}, InputError, "is in memory, so it cannot be read as 'llff'"),
+        ({"seed": 1.5}, InputError, "--seed must be a whole number from 0"),
+        ({"field": ""}, ConfigError, "There is no field preset ''. Known: "),
+        ({"steps": None, "budget": 0.0}, InputError, "must be above 0 seconds"),
         ({"field": "hashgird"}, ConfigError, "Did you mean 'hashgrid'"),
         ({"changes": ("train.rat=1",)}, ConfigError, "Did you mean 'rate'"),
         ({"changes": ("train.rate=-1",)}, ConfigError, "must be above 0"),
@@ -212,6 +226,52 @@ def test_bad_wishes_touch_nothing(scene: Scene, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="is not empty"):
             short(scene, run)
     assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"downscale": 1.5}, "--downscale must be a whole number >= 1, but is 1.5"),
+        ({"downscale": 0}, "--downscale must be a whole number >= 1, but is 0"),
+        ({"format": "llff"}, "--format llff is for scenes in folders"),
+    ],
+)
+def test_bad_wishes_for_the_built_in_scene(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train("builtin", out=tmp_path / "run", steps=2, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scene_in_memory_is_asked_for_again(scene: Scene, tmp_path: Path) -> None:
+    """The run cannot find it by itself, and does not take the built-in one instead."""
+    run = tmp_path / "run"
+    short(scene, run, steps=4, control=Control(stop=StopAfter(2)))
+    for again in (lambda: evaluate(run), lambda: train(None, out=run, resume=True)):
+        with pytest.raises(InputError, match=r"run was trained on was in memory.*--scene"):
+            again()
+    assert evaluate(run, scene=scene)["views"] == 2
+    small = builtin_scene(views=10, size=40, downscale=2)
+    for again in (
+        lambda: evaluate(run, scene=small),
+        lambda: train(small, out=run, resume=True),
+    ):
+        with pytest.raises(InputError, match=r"reduced by 2, but .* images reduced by 1"):
+            again()
+    assert train(scene, out=run, resume=True).step == 4
+    short(small, tmp_path / "small", steps=1)
+    assert json.loads((tmp_path / "small/config.json").read_text())["downscale"] == 2
+
+
+def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no run folder or field file"):
+        evaluate(tmp_path / "none")
+    with pytest.raises(InputError, match=r"is not a run folder: it has no field\.safetensors"):
+        evaluate(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="the run was stopped before its first save"):
+        evaluate(tmp_path)
 
 
 def test_a_plan_cannot_change_on_the_way(scene: Scene, tmp_path: Path) -> None:
