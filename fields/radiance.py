@@ -31,6 +31,7 @@ class RadianceConfig:
         color_head: Gives raw rgb.
         features: Width of the density head's output, the raw density included.
         density: How raw density becomes density: "exp", "softplus" or "relu".
+        color: How raw rgb becomes colour: "sigmoid", or "none" where the colour head itself ends in one.
         density_gain: Factor on density. Densities are per `domain.scale`, so this is what a scene starts with.
     """
 
@@ -40,6 +41,7 @@ class RadianceConfig:
     color_head: dict[str, Any]
     features: int = 16
     density: str = "exp"
+    color: str = "sigmoid"
     density_gain: float = 1.0
 
     def __post_init__(self) -> None:
@@ -48,6 +50,8 @@ class RadianceConfig:
                 f"density must be one of the known activations, but is {self.density!r}."
                 f"{nearest(self.density, ACTIVATIONS)}"
             )
+        if self.color not in ("sigmoid", "none"):
+            raise ConfigError(f'color must be "sigmoid" or "none", but is {self.color!r}.')
         if not 1 <= self.features <= 1024:
             raise ConfigError(f"features must be in 1..1024, but is {self.features}.")
         object.__setattr__(self, "encoder", complete("encoders", self.encoder))
@@ -98,9 +102,11 @@ class RadianceField(nn.Module):
     def color(self, samples: Samples, features: Float[Tensor, "N F"]) -> Float[Tensor, "N 3"]:
         """Colour (sRGB in [0, 1]) of samples, seen along their rays."""
         if self.direction_encoder is None:
-            return torch.sigmoid(self.color_head(features))
-        condition = self.direction_encoder(samples.directions)
-        return torch.sigmoid(self.color_head(features, condition, samples.ray_ids))
+            raw = self.color_head(features)
+        else:
+            condition = self.direction_encoder(samples.directions)
+            raw = self.color_head(features, condition, samples.ray_ids)
+        return torch.sigmoid(raw) if self.config.color == "sigmoid" else raw
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained, with the slot's name before the part's own."""
