@@ -283,7 +283,7 @@ class _Entry:
 
 
 def _zeros(like: Tensor, dtype: torch.dtype) -> Tensor:
-    """State of a parameter; a large one in large pages, where that can be: a step is then a tenth faster."""
+    """State of a parameter; a large one in large pages, where that can be: a step is then up to a tenth faster."""
     state = torch.empty(like.shape, dtype=dtype, device=like.device)
     size = state.numel() * state.element_size()
     if size >= _LARGE and native.usable(like):

@@ -11,6 +11,7 @@ from polyfield.fields.ops.mlp import MlpShape, mlp, mlp_reference
 CASES = (
     ("32-64-64-16", MlpShape(32, 16, 64, 2), 1 << 18),
     ("32-64-16", MlpShape(32, 16, 64, 1), 1 << 15),
+    ("20-64-16", MlpShape(20, 16, 64, 1), 1 << 13),
     ("32-64-64-3", MlpShape(32, 3, 64, 2), 1 << 15),
     ("63-8x256-4, skip", MlpShape(63, 4, 256, 8, skips=(5,), bias=True), 1 << 13),
 )
