@@ -212,7 +212,9 @@ def march_stretch_reference(
     enough = count >= min(settings.max_samples, settings.max_total)
     if settings.max_depth < math.inf:
         thought = grid.values.view(-1)[cells]
-        thought = thought.where(thought.isfinite(), settings.max_depth / 15.5).clamp_min(0.0) * taken
+        thought = (
+            thought.where(thought.isfinite(), settings.max_depth / 15.5).clamp_min(0.0) * taken
+        )
         enough |= torch.cumsum(thought, 1) >= settings.max_depth
     last = taken & enough  # the first of these, where there is one, ends its ray
     resume = torch.where(last.any(1), last.int().argmax(1).int() + 1, -1)

@@ -22,7 +22,6 @@ __all__ = ["Adam", "AdamGroup", "TouchedGradient", "adam_step_reference"]
 
 _LINE = 16  # entries that share a byte of `touched`
 _MOST = 65535  # where an entry's count of steps stays
-_LARGE = 1 << 22  # bytes: less lies in memory that is shared with other tensors, and gains nothing
 
 
 class TouchedGradient(Protocol):
@@ -284,11 +283,9 @@ class _Entry:
 
 def _zeros(like: Tensor, dtype: torch.dtype) -> Tensor:
     """State of a parameter; a large one in large pages, where that can be: a step is then up to a tenth faster."""
-    state = torch.empty(like.shape, dtype=dtype, device=like.device)
-    size = state.numel() * state.element_size()
-    if size >= _LARGE and native.usable(like):
-        native.core().advise_huge_pages(state.data_ptr(), size)
-    return state.zero_()
+    return native.prefer_large_pages(
+        torch.empty(like.shape, dtype=dtype, device=like.device)
+    ).zero_()
 
 
 def _step(entry: _Entry, group: AdamGroup, rate: float, scale: float) -> bool:

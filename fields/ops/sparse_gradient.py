@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from polyfield import native
 from polyfield.errors import ShapeError
 
 __all__ = ["LINE", "SparseGradient"]
@@ -35,7 +36,8 @@ class SparseGradient:
     touched: UInt8[Tensor, " lines"]
 
     def __init__(self, table: Float[Tensor, "E F"]):
-        self.values = torch.zeros(table.shape, device=table.device)
+        fresh = torch.empty(table.shape, device=table.device)
+        self.values = native.prefer_large_pages(fresh).zero_()
         lines = -(-table.numel() // LINE)
         self.touched = torch.zeros(lines, dtype=torch.uint8, device=table.device)
 
