@@ -58,9 +58,23 @@ def usable(*tensors: "Tensor") -> bool:
     """Whether the native kernels can take these tensors: module there, all on the CPU, floats in float32."""
     import torch
 
+    # `is_cpu` and not `device`: a training step asks some hundred times.
     return available() and all(
-        t.device.type == "cpu" and (t.dtype == torch.float32 or not t.dtype.is_floating_point)
-        for t in tensors
+        t.is_cpu and (t.dtype == torch.float32 or not t.dtype.is_floating_point) for t in tensors
+    )
+
+
+def at_once(tensor: "Tensor") -> bool:
+    """Whether a kernel may be called without torch's dispatcher, which takes longer than a small batch.
+
+    Not where somebody traces or transforms the program (compile, fake tensors, vmap).
+    """
+    import torch
+
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
     )
 
 

@@ -53,6 +53,8 @@ def density(
         )
     if activation != "exp" or not native.usable(raw) or raw.stride(0) < 1:
         return density_reference(raw, inside, activation, gain)
+    if not torch.is_grad_enabled() and native.at_once(raw):
+        return _forward(raw, inside, gain)
     sigma: Tensor = torch.ops.polyfield.exp_density(raw, inside, gain)
     return sigma
 

@@ -63,9 +63,10 @@ def hash_grid(
         source: Tensor = table if gradient is None else _Divert.apply(table, gradient)  # type: ignore[no-untyped-call]
         return hash_grid_reference(x, source, geometry, active)
     values, touched = (None, None) if gradient is None else (gradient.values, gradient.touched)
-    features: Tensor = torch.ops.polyfield.hash_grid(
-        x.contiguous(), table.contiguous(), None, values, touched, geometry.key, active
-    )
+    arguments = (x.contiguous(), table.contiguous(), None, values, touched, geometry.key, active)
+    if not torch.is_grad_enabled() and native.at_once(x):
+        return _features(*arguments).t()
+    features: Tensor = torch.ops.polyfield.hash_grid(*arguments)
     return features.t()
 
 

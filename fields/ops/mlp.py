@@ -73,7 +73,7 @@ def mlp(
         *(_sizes(shape), shape.scale, precision == "bf16", keep),
     )
     result: Tensor
-    if not _at_once(x):
+    if not native.at_once(x):
         result, _ = torch.ops.polyfield.mlp(*arguments)
     elif wanted:
         result = _Mlp.apply(*arguments)  # type: ignore[no-untyped-call]
@@ -90,15 +90,6 @@ def _bytes_a_point(shape: MlpShape, precision: str) -> int:
     columns = sum(columns for _, columns in shape.layers)
     slopes = shape.hidden * shape.width if shape.activation in ("sine", "softplus") else 0
     return columns * (2 if precision == "bf16" else 4) + slopes * 4
-
-
-def _at_once(x: Tensor) -> bool:
-    """Whether the kernel may be called without torch's dispatcher, which takes longer than a small batch."""
-    return (
-        type(x) in (Tensor, torch.nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-    )
 
 
 def _check(
@@ -336,7 +327,7 @@ def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         *(grads[0], x, weights, condition, rows, x if y is None else y, saved),
         *(ctx.sizes, ctx.scale, ctx.bf16, ctx.keep, [for_x, for_condition]),
     )
-    backward = _backward if _at_once(grads[0]) else torch.ops.polyfield.mlp_backward
+    backward = _backward if native.at_once(grads[0]) else torch.ops.polyfield.mlp_backward
     to_x, to_weights, to_condition = backward(*arguments)
     return (
         to_x if for_x else None,

@@ -58,7 +58,7 @@ def test_kept_activations_change_no_bit(
 def test_the_dispatcher_changes_no_bit(shape: MlpShape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled graphs and fake tensors go through torch's dispatcher, plain calls do not."""
     at_once = results(shape, "bf16")
-    monkeypatch.setattr(module, "_at_once", lambda _: False)
+    monkeypatch.setattr(module.native, "at_once", lambda _: False)
     assert all(map(torch.equal, results(shape, "bf16"), at_once))
     with torch.no_grad():
         x, weights = numbers(POINTS, shape.inputs, seed=0), numbers(shape.parameters, seed=1)
