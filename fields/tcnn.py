@@ -34,6 +34,7 @@ _TYPES = {"Hash": "hash", "Dense": "dense", "Tiled": "tiled"}
 _INTERPOLATIONS = {"Linear": "linear", "Smoothstep": "smoothstep"}
 _NETWORKS = ("FullyFusedMLP", "CutlassMLP", "MLP")
 _ACTIVATIONS = {"ReLU": "relu", "None": "none"}
+_OUTPUT_ACTIVATIONS = {"None": "none", "Sigmoid": "sigmoid"}
 _ALIGNMENT = 16  # columns of a matrix come in sixteens
 
 # What each section may hold, with tiny-cuda-nn's defaults; None: no default that is of use here.
@@ -134,10 +135,10 @@ def read_network(data: Mapping[str, Any], inputs: int, outputs: int) -> MlpShape
             f"network.otype {values['otype']!r} is not known."
             f"{nearest(str(values['otype']), _NETWORKS)}"
         )
-    if values["output_activation"] != "None":
+    if values["output_activation"] not in _OUTPUT_ACTIVATIONS:
         raise ConfigError(
-            f"network.output_activation must be 'None', but is {values['output_activation']!r}; "
-            "apply it to the result."
+            f"network.output_activation must be 'None' or 'Sigmoid', but is {values['output_activation']!r}; "
+            "take 'None' and apply it to the result."
         )
     return MlpShape(
         inputs=inputs,
@@ -145,6 +146,7 @@ def read_network(data: Mapping[str, Any], inputs: int, outputs: int) -> MlpShape
         width=_number(values, "n_neurons", "network", int),
         hidden=_number(values, "n_hidden_layers", "network", int),
         activation=_one_of(values["activation"], _ACTIVATIONS, "network.activation"),
+        output_activation=_OUTPUT_ACTIVATIONS[values["output_activation"]],
     )
 
 
@@ -162,7 +164,7 @@ def write_network(shape: MlpShape) -> dict[str, Any]:
     return {
         "otype": "FullyFusedMLP" if shape.width in (16, 32, 64, 128) else "CutlassMLP",
         "activation": _name_of(shape.activation, _ACTIVATIONS),
-        "output_activation": "None",
+        "output_activation": _name_of(shape.output_activation, _OUTPUT_ACTIVATIONS),
         "n_neurons": shape.width,
         "n_hidden_layers": shape.hidden,
     }

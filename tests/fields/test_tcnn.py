@@ -24,6 +24,7 @@ GEOMETRIES = [
     GridGeometry(levels=1, log2_table=12),
 ]
 NETWORKS = [
+    MlpShape(32, 3, 64, 2, output_activation="sigmoid"),
     MlpShape(32, 16, 64, 2),
     MlpShape(10, 3, 64, 1),
     MlpShape(20, 1, 48, 3, activation="none"),
@@ -118,8 +119,8 @@ def test_other_errors() -> None:
         read_grid({}, 3)
     with pytest.raises(ConfigError, match=r"network\.otype 'Resnet' is not known"):
         read_network({"otype": "Resnet"}, 1, 1)
-    with pytest.raises(ConfigError, match="output_activation must be 'None', but is 'Sigmoid'"):
-        read_network({"otype": "MLP", "output_activation": "Sigmoid"}, 1, 1)
+    with pytest.raises(ConfigError, match="must be 'None' or 'Sigmoid', but is 'Exponential'"):
+        read_network({"otype": "MLP", "output_activation": "Exponential"}, 1, 1)
     with pytest.raises(ConfigError, match="layout 'torch-ngp' cannot be written"):
         write_grid(GridGeometry(layout="torch-ngp"))
     with pytest.raises(ConfigError, match="no biases, no skips"):
