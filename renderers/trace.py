@@ -1,5 +1,6 @@
 """Tracing rays front to back through a density: march, evaluate, and go on only where something can still be seen."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,13 +15,8 @@ from polyfield.renderers.march import Stretch
 
 __all__ = ["Traced", "trace"]
 
-# Samples of a ray's first stretch and of the others: with at most 65,536 rays within what one march may return. More
-# at first would be looked at in vain, where nothing is known of the cells yet; fewer later would take more turns, each
-# of which costs as much as some ten thousand samples.
-_FIRST, _LATER = 48, 128
-
 March = Callable[[Tensor, Int32[Tensor, " R"] | None, int], Stretch]
-"""From ray numbers, where to go on with each (None: at the start) and the most samples of a ray to a stretch."""
+"""From ray numbers, where to go on with each (None: at the start) and the number of the turn to a stretch of each."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,10 @@ def trace(
     alive, begin = torch.arange(rays), None
     parts: list[_Part] = []
     evaluated = 0
-    while len(alive):
-        stretch = march(alive, begin, _FIRST if begin is None else _LATER)
+    for turn in itertools.count():
+        if not len(alive):
+            break
+        stretch = march(alive, begin, turn)
         marched, offsets = stretch.samples, stretch.samples.ray_offsets
         evaluated += len(marched)
         sigma, features = density(marched.positions)
