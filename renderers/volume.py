@@ -1,6 +1,5 @@
 """Drawing radiance fields: march the occupied cells, evaluate the field, composite."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ __all__ = ["VolumeConfig", "VolumeRenderer"]
 # Samples of a ray's first stretch and of the others: with at most 65,536 rays within what one march may return. More
 # at first would be looked at in vain, where nothing is known of the cells yet.
 _FIRST, _LATER = 48, 128
-_ENOUGH = 4.0  # times the optical depth behind which nothing is seen: where the first stretch ends
+_ENOUGH = 30.0  # optical depth: several times that behind which nothing is seen
 _CHUNK = 1 << 15  # rays drawn at once: half a million samples to begin with, some 100 MB
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)  # of a byte, lowest first
 
@@ -123,7 +122,7 @@ class VolumeRenderer:
         # What cells absorb is an estimate, from above. Where it says several times over that nothing behind can be
         # seen, the field is asked first; a ray that then still sees meets thin stuff, and goes further each time: a
         # turn costs as much as some five thousand samples.
-        enough = _ENOUGH * -math.log(max(min_transmittance, 1e-4)) / coarse
+        enough = _ENOUGH / coarse
 
         def march_some(rays: Tensor, begin: Tensor | None, turn: int) -> Stretch:
             settings = MarchSettings(
