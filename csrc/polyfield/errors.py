@@ -25,7 +25,7 @@ class PolyfieldError(Exception):
 
 
 class RunError(PolyfieldError):
-    """A run failed for a reason that is not the input's: a NaN, a full disk, a second writer."""
+    """A run failed for a reason that is not the input's: a NaN, a full disk."""
 
 
 class InputError(PolyfieldError, ValueError):
