@@ -245,7 +245,7 @@ class Checks:
         n, rays = self.points, 37
         for shape, extra in (
             (MlpShape(32, 16, 64, 1), 0),
-            (MlpShape(32, 3, 64, 2), 16),
+            (MlpShape(32, 3, 64, 2, output_activation="sigmoid"), 16),
             (MlpShape(63, 257, 256, 8, skips=(5,), bias=True), 0),
             (MlpShape(7, 5, 30, 3, activation="sine", scale=3.0, skips=(1, 3), bias=True), 2),
             (MlpShape(19, 1, 100, 2, activation="softplus", scale=10.0), 0),
@@ -258,9 +258,11 @@ class Checks:
             where = (condition.data_ptr(), rows.data_ptr()) if extra else (0, 0)
             kind = ACTIVATIONS.index(shape.activation)
             skips = sum(1 << layer for layer in shape.skips)
+            last = 4 if shape.output_activation == "sigmoid" else 0
+            sizes = shape.inputs, shape.outputs, shape.width, shape.hidden, kind, shape.bias, skips
             run = partial(
                 self.module.mlp_forward,
-                (shape.inputs, shape.outputs, shape.width, shape.hidden, kind, shape.bias, skips),
+                (*sizes, last),
                 shape.scale,
                 ((x.data_ptr(), *x.stride()), x.shape[1], *where, rays, extra),
                 weights.data_ptr(),
