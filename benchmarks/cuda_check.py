@@ -331,7 +331,7 @@ class Checks:
 
     def march(self) -> Iterator[Check]:
         """Counts and samples, even steps and growing ones."""
-        from polyfield.renderers.march import MarchSettings, _Lattice, march_reference
+        from polyfield.renderers.march import MarchSettings, _Lattice, march_stretch_reference
         from polyfield.renderers.occupancy import OccupancyGrid
 
         rays = max(64, self.points // 64)
@@ -368,7 +368,9 @@ class Checks:
                 t0.data_ptr(), t1.data_ptr(), ids.data_ptr(), self.stream,
             )  # fmt: skip
             fill()
-            wanted = march_reference(origins, directions, near, far, grid, settings, jitter)
+            wanted = march_stretch_reference(
+                origins, directions, near, far, grid, settings, jitter
+            ).samples
             same = counts == wanted.ray_offsets.diff()
             # A sample within rounding of a cell's face may fall to either side.
             differ = 1.0 - float(same.double().mean())

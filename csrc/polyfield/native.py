@@ -14,7 +14,7 @@ from polyfield.errors import InputError, RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["available", "core", "isa", "usable"]
+__all__ = ["at_once", "available", "core", "isa", "prefer_large_pages", "usable"]
 
 
 @cache
