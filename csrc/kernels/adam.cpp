@@ -18,19 +18,6 @@ PF_INLINE vf root(vf x) {
 #endif
 }
 
-// A bit for each lane that is not 0.
-PF_INLINE uint32_t lanes_of(vi mask) {
-#if defined(__AVX512F__)
-  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
-#elif defined(__AVX2__)
-  return (uint32_t)_mm256_movemask_ps((__m256)(mask != 0));
-#else
-  uint32_t bits = 0;
-  for (int i = 0; i < W; ++i) bits |= (uint32_t)(mask[i] != 0) << i;
-  return bits;
-#endif
-}
-
 typedef uint16_t vh __attribute__((vector_size(W * 2)));
 
 PF_INLINE vi load_count(const uint16_t* p) {
@@ -52,7 +39,7 @@ PF_INLINE vi step_vector(const AdamSettings& s, float* value, float* gradient, f
   // Where the square overflows the second moment would stay infinite for ever.
   const vi usable = g0 * g0 <= splat(3.4e38f);
   const vi go = moved & usable;
-  uint32_t lanes = lanes_of(moved);
+  uint32_t lanes = bits_of(moved);
   if (lanes == 0) return vi{};
   const vi was = load_count(count);
   const vi now = was + (go & (was < splat_i(65535)) & splat_i(1));
@@ -65,7 +52,7 @@ PF_INLINE vi step_vector(const AdamSettings& s, float* value, float* gradient, f
     const int32_t index = its < s.corrections - 1 ? its : s.corrections - 1;
     first_correction = select(same, splat(s.first[index]), first_correction);
     second_correction = select(same, splat(s.second[index]), second_correction);
-    lanes &= ~lanes_of(same);
+    lanes &= ~bits_of(same);
   } while (lanes != 0);
   const vf x = load(value), m0 = load(first), v0 = load(second);
   const vf g = fma(splat(s.decay), x, g0);
@@ -153,7 +140,7 @@ bool step(const AdamTensor& t, const AdamSettings& s, int64_t begin, int64_t end
     unusable |= step_short_line(t, s, whole);
     if (t.touched != nullptr) t.touched[whole] = 0;
   }
-  return lanes_of(unusable) != 0;
+  return bits_of(unusable) != 0;
 }
 
 }  // namespace

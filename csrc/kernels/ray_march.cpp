@@ -12,22 +12,20 @@ namespace {
 // Indices into a lattice stay exact in float32 together with the jitter's upper bits.
 constexpr int32_t lattice_end = 1 << 22;
 
-PF_INLINE vf all(float x) { return splat(x); }
-
 // See time_at: marching and filling must agree to the last bit, so both call this.
 PF_INLINE vf times_at(const MarchStep& s, vf enter, vf first, vf k) {
-  if (s.cone == 0.f) return fma(k, all(s.step), enter);
+  if (s.cone == 0.f) return fma(k, splat(s.step), enter);
   const vf u = first + k;
-  const vf growing = all(s.grow) * exp((min(u, all(s.u_flat)) - all(s.u_grow)) * all(s.cone));
-  const vf beyond = fma(u - all(s.u_flat), all(s.largest), all(s.flat));
-  return select(u < all(s.u_grow), u * all(s.step), select(u < all(s.u_flat), growing, beyond));
+  const vf growing = splat(s.grow) * exp((min(u, splat(s.u_flat)) - splat(s.u_grow)) * splat(s.cone));
+  const vf beyond = fma(u - splat(s.u_flat), splat(s.largest), splat(s.flat));
+  return select(u < splat(s.u_grow), u * splat(s.step), select(u < splat(s.u_flat), growing, beyond));
 }
 
 // See steps_until.
 PF_INLINE vf steps_to(const MarchStep& s, vf t) {
-  const vf growing = fma(log(max(t, all(s.grow)) * all(1.f / s.grow)), all(1.f / s.cone), all(s.u_grow));
-  const vf beyond = fma(t - all(s.flat), all(1.f / s.largest), all(s.u_flat));
-  return select(t < all(s.grow), t * all(1.f / s.step), select(t < all(s.flat), growing, beyond));
+  const vf growing = fma(log(max(t, splat(s.grow)) * splat(1.f / s.grow)), splat(1.f / s.cone), splat(s.u_grow));
+  const vf beyond = fma(t - splat(s.flat), splat(1.f / s.largest), splat(s.u_flat));
+  return select(t < splat(s.grow), t * splat(1.f / s.step), select(t < splat(s.flat), growing, beyond));
 }
 
 // W rays under way: what holds for the whole ray, and how far it got.
@@ -91,24 +89,24 @@ PF_INLINE Cells cells_at(const MarchGrid& g, const vf (&p)[3]) {
   Cells c;
   vf q[3], size = vf{};
   for (int a = 0; a < 3; ++a) {
-    q[a] = (p[a] - all(g.center[a])) * all(g.inverse_half[a]);
+    q[a] = (p[a] - splat(g.center[a])) * splat(g.inverse_half[a]);
     size = max((vf)((vi)q[a] & 0x7fffffff), size);
   }
   const float middle = 0.5f * (float)g.resolution;
-  vf scale = all(middle);
+  vf scale = splat(middle);
   vi level = {};
-  c.side = all(1.f / middle);
+  c.side = splat(1.f / middle);
   float bound = 1.f;
   for (int32_t l = 0; l < g.levels - 1; ++l, bound *= 2.f) {
-    const vi beyond = size > all(bound);
+    const vi beyond = size > splat(bound);
     level -= beyond;
     scale = select(beyond, scale * 0.5f, scale);
     c.side = select(beyond, c.side + c.side, c.side);
   }
-  const vf last = all((float)(g.resolution - 1));
+  const vf last = splat((float)(g.resolution - 1));
   vi flat = level;
   for (int a = 0; a < 3; ++a) {
-    c.place[a] = fma(q[a], scale, all(middle));
+    c.place[a] = fma(q[a], scale, splat(middle));
     const vi index = to_int(min(max(c.place[a], vf{}), last));
     c.index[a] = to_float(index);
     flat = flat * g.resolution + index;
@@ -125,8 +123,8 @@ PF_INLINE vi bytes_at(const uint8_t* bytes, vi place) {
 
 // See leaves_empty.
 PF_INLINE vf leaving(const MarchGrid& g, const Cells& c, const Lanes& lanes, vi distance, vf t) {
-  const vf reach = to_float(distance), end = all((float)g.resolution);
-  vf wait = all(3e38f);
+  const vf reach = to_float(distance), end = splat((float)g.resolution);
+  vf wait = splat(3e38f);
   for (int a = 0; a < 3; ++a) {
     const vf slowness = load(lanes.slowness[a]);
     const vf edge = select(slowness < vf{}, c.index[a] - reach + 1.f, c.index[a] + reach);
@@ -160,8 +158,8 @@ bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, 
     // Past empty cells. Land a little early: rounding must never carry the marcher past a sample.
     const vf leaves = leaving(grid, cells, lanes, distance, t);
     const vf ahead =
-        (step.cone > 0.f ? steps_to(step, leaves) - first : (leaves - enter) * all(1.f / step.step)) - jitter;
-    const vf target = min(ahead - 0.0625f - ahead * 0x1p-20f, all((float)lattice_end));
+        (step.cone > 0.f ? steps_to(step, leaves) - first : (leaves - enter) * splat(1.f / step.step)) - jitter;
+    const vf target = min(ahead - 0.0625f - ahead * 0x1p-20f, splat((float)lattice_end));
     const vi jump = to_int(target + 1.f);
     const vi onward = select_i(~occupied & (jump > k + 1), jump, k + 1);
     store_i(lanes.open_first, select_i(occupied & (open_count == 0), k, load_i(lanes.open_first)));
@@ -173,10 +171,10 @@ bool march(const MarchRays& rays, const MarchGrid& grid, const MarchStep& step, 
     vi enough = count >= most;
     if (stretch.depths != nullptr) {
       const vf thought = gather(stretch.depths, cells.flat & occupied);
-      const vf known = select(thought < all(3.4e38f), thought, all(stretch.max_depth / 15.5f));
+      const vf known = select(thought < splat(3.4e38f), thought, splat(stretch.max_depth / 15.5f));
       const vf depth = load(lanes.depth) + (vf)((vi)max(known, vf{}) & occupied);
       store(lanes.depth, depth);
-      enough |= (vi)(depth >= all(stretch.max_depth));
+      enough |= (vi)(depth >= splat(stretch.max_depth));
     }
 
     const uint32_t cut = bits_of(inside & enough), ended = cut | bits_of(~inside | (onward >= lattice_end));
@@ -207,9 +205,9 @@ void fill(const MarchRays& rays, const MarchStep& step, int64_t begin, int64_t e
   for (int i = 0; i < W; ++i) count_up[i] = (float)i;
   for (int64_t r = begin; r < end; ++r) {
     const float *o = rays.origins + 3 * r, *d = rays.directions + 3 * r;
-    const vf enter = all(spans[r].enter), leave = all(spans[r].leave);
+    const vf enter = splat(spans[r].enter), leave = splat(spans[r].leave);
     const float jitter = rays.jitter != nullptr ? rays.jitter[r] : 0.5f;
-    const vf first = all(step.cone > 0.f ? steps_until(step, spans[r].enter) : 0.f);
+    const vf first = splat(step.cone > 0.f ? steps_until(step, spans[r].enter) : 0.f);
     int64_t n = offsets[r];
     const int64_t stop = offsets[r + 1];
     for (int32_t i = first_run[r]; i >= 0 && n < stop; i = runs[i].next) {

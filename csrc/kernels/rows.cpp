@@ -4,16 +4,18 @@ namespace polyfield {
 namespace POLYFIELD_ISA {
 
 template <int width>
-static void take_width(const int64_t* rows, int64_t begin, int64_t end, const RowArray& array) {
-  for (int64_t n = begin; n < end; ++n) {
-    const uint32_t* from = array.from + rows[n] * array.row;
-    uint32_t* to = array.to + n * width;
-    if (array.column == 1) {
-      __builtin_memcpy(to, from, width * sizeof(uint32_t));
-    } else {
-      for (int f = 0; f < width; ++f) to[f] = from[f * array.column];
-    }
+static inline void copy_row(const uint32_t* from, int64_t column, uint32_t* to) {
+  if (column == 1) {
+    __builtin_memcpy(to, from, width * sizeof(uint32_t));
+  } else {
+    for (int f = 0; f < width; ++f) to[f] = from[f * column];
   }
+}
+
+template <int width>
+static void take_width(const int64_t* rows, int64_t begin, int64_t end, const RowArray& array) {
+  for (int64_t n = begin; n < end; ++n)
+    copy_row<width>(array.from + rows[n] * array.row, array.column, array.to + n * width);
 }
 
 static void take_any(const int64_t* rows, int64_t begin, int64_t end, const RowArray& array) {
@@ -40,13 +42,8 @@ static void copy_width(const RowRuns& runs, int64_t begin, int64_t end, const Ro
   for (int64_t k = begin; k < end; ++k) {
     const uint32_t* from = array.from + runs.from_starts[k] * array.row;
     uint32_t* to = array.to + runs.to_starts[k] * width;
-    for (int64_t n = 0; n < runs.counts[k]; ++n, from += array.row, to += width) {
-      if (array.column == 1) {
-        __builtin_memcpy(to, from, width * sizeof(uint32_t));
-      } else {
-        for (int f = 0; f < width; ++f) to[f] = from[f * array.column];
-      }
-    }
+    for (int64_t n = 0; n < runs.counts[k]; ++n, from += array.row, to += width)
+      copy_row<width>(from, array.column, to);
   }
 }
 
