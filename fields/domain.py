@@ -16,6 +16,8 @@ from polyfield.errors import ConfigError, nearest
 
 __all__ = ["Box", "Contraction", "Domain", "build_domain", "domain_json"]
 
+Triple = tuple[float, float, float]
+
 
 class Domain(Protocol):
     """What every domain offers."""
@@ -89,16 +91,19 @@ class Box:
         positions = positions.contiguous()
         unit = torch.empty_like(positions)
         inside = torch.empty(len(positions), dtype=torch.bool)
-        inverse = tuple(1.0 / (b - a) for a, b in zip(self.low, self.high, strict=True))
         native.core().domain_box(
             positions.data_ptr(),
-            self.low,
-            inverse,
+            *self.native_place()[1:],
             len(positions),
             unit.data_ptr(),
             inside.data_ptr(),
         )
         return unit, inside
+
+    def native_place(self) -> tuple[bool, Triple, Triple]:
+        """Tell native code where the unit cube lies: no ball; its lowest corner; the inverse of its sides."""
+        x, y, z = (1.0 / (b - a) for a, b in zip(self.low, self.high, strict=True))
+        return False, self.low, (x, y, z)
 
     def _raw(self, positions: Tensor) -> Tensor:
         low, high = positions.new_tensor(self.low), positions.new_tensor(self.high)
@@ -153,6 +158,11 @@ class Contraction:
             positions.data_ptr(), self.center, 1.0 / self.radius, len(positions), unit.data_ptr()
         )
         return unit, self.inside(positions)
+
+    def native_place(self) -> tuple[bool, Triple, Triple]:
+        """Tell native code where the ball lies: a ball; its centre; the inverse of its radius."""
+        inverse = 1.0 / self.radius
+        return True, self.center, (inverse, inverse, inverse)
 
 
 def _native(positions: Tensor) -> bool:

@@ -101,12 +101,19 @@ class RadianceField(nn.Module):
 
     def color(self, samples: Samples, features: Float[Tensor, "N F"]) -> Float[Tensor, "N 3"]:
         """Colour (sRGB in [0, 1]) of samples, seen along their rays."""
-        if self.direction_encoder is None:
+        conditions = self.conditions(samples.directions)
+        if conditions is None:
             raw = self.color_head(features)
         else:
-            condition = self.direction_encoder(samples.directions)
-            raw = self.color_head(features, condition, samples.ray_ids)
+            raw = self.color_head(features, conditions, samples.ray_ids)
         return torch.sigmoid(raw) if self.config.color == "sigmoid" else raw
+
+    def conditions(self, directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R C"] | None:
+        """Encode the directions of rays, as the colour head takes them; None where it takes none."""
+        if self.direction_encoder is None:
+            return None
+        encoded: Tensor = self.direction_encoder(directions)
+        return encoded
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained, with the slot's name before the part's own."""

@@ -122,28 +122,36 @@ def visible(
     t1: Float[Tensor, " N"],
     ray_offsets: Int[Tensor, " R1"],
     min_transmittance: float,
+    left: Float[Tensor, " R"] | None = None,
 ) -> Int[Tensor, " R"]:
     """Count the samples of each ray that can be seen: those with at least `min_transmittance` left in front of them.
 
     Args:
         sigma, t0, t1, ray_offsets: As for `composite`. No gradient flows.
         min_transmittance: In [0, 1]; 0 keeps every sample. 1e-4 is usual for pictures.
+        left: What is left in front of each ray's first sample; None: all. Becomes what is left behind the last one
+            that counts, so that samples can come a stretch at a time.
 
     Returns:
-        int64: how many of each ray's samples, from its first on; the first always counts.
+        int64: how many of each ray's samples, from its first on.
 
     Raises:
         ShapeError: Shapes or dtypes do not fit together.
     """
     _check("visible", sigma, t0, t1, ray_offsets)
+    if left is not None and (left.shape != (len(ray_offsets) - 1,) or not left.is_contiguous()):
+        raise ShapeError(
+            f"visible: left must be [{len(ray_offsets) - 1}] and contiguous, but is {list(left.shape)}."
+        )
     if not native.usable(sigma, t0, t1, ray_offsets):
-        return visible_reference(sigma, t0, t1, ray_offsets, min_transmittance)
+        return visible_reference(sigma, t0, t1, ray_offsets, min_transmittance, left)
     sigma, t0, t1, ray_offsets = (x.detach().contiguous() for x in (sigma, t0, t1, ray_offsets))
     counts = ray_offsets.new_empty(ray_offsets.shape[0] - 1)
     native.core().composite_visible(
         *(x.data_ptr() for x in (sigma, t0, t1, ray_offsets)),
         counts.shape[0],
         min_transmittance,
+        _address(left),
         counts.data_ptr(),
     )
     return counts
@@ -155,15 +163,22 @@ def visible_reference(
     t1: Float[Tensor, " N"],
     ray_offsets: Int[Tensor, " R1"],
     min_transmittance: float,
+    left: Float[Tensor, " R"] | None = None,
 ) -> Int[Tensor, " R"]:
     """Compute `visible` in plain torch."""
     rows, columns, longest = _places(ray_offsets)
     tau = torch.where(t1 > t0, sigma.detach() * (t1 - t0), torch.zeros_like(sigma))
     padded = tau.new_zeros(ray_offsets.shape[0] - 1, longest + 1)
     padded[rows, columns + 1] = tau
-    keep = torch.exp(-torch.cumsum(padded, 1))[rows, columns] >= min_transmittance
+    through = torch.exp(-torch.cumsum(padded, 1))
+    if left is not None:
+        through = through * left[:, None]
+    keep = through[rows, columns] >= min_transmittance
     total = torch.cat([keep.new_zeros(1, dtype=torch.int64), torch.cumsum(keep, 0)])
-    return total[ray_offsets].diff()
+    counts = total[ray_offsets].diff()
+    if left is not None:
+        left.copy_(through.gather(1, counts[:, None])[:, 0])
+    return counts
 
 
 def _places(ray_offsets: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -8,6 +8,7 @@ which of the lattice's samples are taken, never where they lie.
 import math
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int32
@@ -18,7 +19,14 @@ from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.samples import Samples
 from polyfield.renderers.occupancy import OccupancyGrid
 
-__all__ = ["MarchSettings", "Stretch", "march", "march_stretch", "march_stretch_reference"]
+__all__ = [
+    "MarchSettings",
+    "Stretch",
+    "march",
+    "march_stretch",
+    "march_stretch_reference",
+    "native_lattice",
+]
 
 _LATTICE = 1 << 22  # samples of a lattice that float32 can still tell apart, jitter included
 
@@ -230,6 +238,19 @@ def march_stretch_reference(
         positions[taken], t0[taken], t1[taken], offsets[: kept + 1], ray_ids, directions[:kept]
     )
     return Stretch(samples, resume[:kept].int())
+
+
+def native_lattice(grid: OccupancyGrid, settings: MarchSettings) -> tuple[Any, ...]:
+    """Give native code the cells and the steps: what `TraceSettings` of the native module begins with."""
+    return (
+        grid.center.tolist(),
+        (1.0 / grid.half_size).tolist(),
+        grid.levels,
+        grid.resolution,
+        grid.distance.data_ptr(),
+        grid.values.data_ptr(),
+        _Lattice.of(grid, settings).numbers(),
+    )
 
 
 _marchers = threading.local()  # one for each thread: a marcher keeps its workspaces between calls

@@ -1,74 +1,178 @@
-"""Tracing rays front to back through a density: march, evaluate, and go on only where something can still be seen."""
+"""Tracing rays front to back through a density: march, evaluate, and go on only where something can still be seen.
+
+What is found is what one march over everything would find: the samples of each ray before which enough light is left.
+How far a ray goes at a turn decides only how many samples behind that are looked at in vain.
+"""
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from polyfield import native
 from polyfield.fields.ops.rows import copy_runs
+from polyfield.fields.point_field import native_conditions, point_field
+from polyfield.fields.radiance import RadianceField
 from polyfield.fields.samples import Samples
 from polyfield.renderers.composite import visible
-from polyfield.renderers.march import Stretch
+from polyfield.renderers.march import MarchSettings, march_stretch, native_lattice
+from polyfield.renderers.occupancy import OccupancyGrid
 
-__all__ = ["Traced", "trace"]
+__all__ = ["Rays", "Traced", "trace", "trace_by_turns"]
 
-March = Callable[[Tensor, Int32[Tensor, " R"] | None, int], Stretch]
-"""From ray numbers, where to go on with each (None: at the start) and the number of the turn to a stretch of each."""
+# Samples of a ray's first stretch and of the others: with at most 65,536 rays within what one march may return. More
+# at first would be looked at in vain, where nothing is known of the cells yet.
+_FIRST, _LATER = 48, 128
+# What cells absorb is an estimate, from above. Where it says several times over that nothing behind can be seen, the
+# field is asked first; a ray that then still sees meets thin stuff, and goes further each time: a turn costs as much
+# as some five thousand samples.
+_ENOUGH, _GROWTH = 30.0, 6.0
+
+
+@dataclass(frozen=True)
+class Rays:
+    """R rays on their way through a scene.
+
+    Attributes:
+        origins, directions: World units; directions are unit vectors.
+        near, far: Between which there may be something, world units from the origin.
+        jitter: Where in its step each ray's samples sit, in [0, 1); None: in the middle.
+    """
+
+    origins: Float[Tensor, "R 3"]
+    directions: Float[Tensor, "R 3"]
+    near: float
+    far: float
+    jitter: Float[Tensor, " R"] | None = None
+
+    def __len__(self) -> int:
+        return int(self.origins.shape[0])
 
 
 @dataclass(frozen=True)
 class Traced:
-    """The samples that can be seen, in the order of rays, and what the density says of them.
+    """The samples that can be seen, in the order of rays, and what the field says of them.
 
     Attributes:
         samples: N of them, of all R rays.
         sigma: Their densities.
-        features: What the field's `color` takes.
+        color: Their colours.
         evaluated: How many evaluations of the density it took.
+        encoded: What the field's encoder gave, where that was asked for and could be kept.
     """
 
     samples: Samples
     sigma: Float[Tensor, " N"]
-    features: Float[Tensor, "N F"]
+    color: Float[Tensor, "N 3"]
     evaluated: int
+    encoded: Float[Tensor, "F N"] | None = None
 
 
 @torch.no_grad()
 def trace(
-    march: March,
-    density: Callable[[Float[Tensor, "N 3"]], tuple[Tensor, Tensor]],
-    directions: Float[Tensor, "R 3"],
+    rays: Rays,
+    grid: OccupancyGrid,
+    settings: MarchSettings,
+    field: RadianceField,
     min_transmittance: float,
+    *,
+    keep_encoded: bool = False,
 ) -> Traced:
-    """Trace rays.
+    """Trace rays through a field. No gradient flows.
 
     Args:
-        march: Places samples along some of the rays; a later call goes on where the one before ended.
-        density: Densities and features at world points.
-        directions: Of all rays.
-        min_transmittance: What is behind this is left out, or most of it: a stretch does not know what the one before
-            it has absorbed.
+        rays: At most 65,536.
+        grid: Which cells are occupied, and what they are thought to absorb.
+        settings: Steps; its limits are not used.
+        field: Says densities and colours.
+        min_transmittance: What is behind this is left out.
+        keep_encoded: Whether what the encoder gives is wanted too.
     """
-    rays = directions.shape[0]
-    alive, begin = torch.arange(rays), None
+    points = point_field(field)
+    if points is None or not native.usable(rays.origins, grid.values):
+        return trace_by_turns(rays, grid, settings, field, min_transmittance)
+    core = native.core()
+    origins, directions = rays.origins.contiguous(), rays.directions.contiguous()
+    jitter = None if rays.jitter is None else rays.jitter.contiguous()
+    conditions = field.conditions(directions)
+    tracer = getattr(_tracers, "tracer", None)
+    if tracer is None:
+        tracer = _tracers.tracer = core.Tracer()
+    offsets = torch.empty(len(rays) + 1, dtype=torch.int64)
+    evaluated = tracer.trace(
+        origins.data_ptr(),
+        directions.data_ptr(),
+        0 if jitter is None else jitter.data_ptr(),
+        len(rays),
+        rays.near,
+        rays.far,
+        native_conditions(conditions),
+        core.TraceSettings(*native_lattice(grid, settings), min_transmittance, keep_encoded),
+        points,
+        offsets.data_ptr(),
+    )
+    count, width = int(offsets[-1]), field.encoder.out_dim
+    positions, color = torch.empty(count, 3), torch.empty(count, 3)
+    t0, t1, sigma = torch.empty(count), torch.empty(count), torch.empty(count)
+    encoded = torch.empty(width, count) if keep_encoded else None
+    ray_ids = torch.empty(count, dtype=torch.int32)
+    tracer.collect(
+        offsets.data_ptr(),
+        width,
+        *(part.data_ptr() for part in (positions, t0, t1, sigma, color)),
+        0 if encoded is None else encoded.data_ptr(),
+        ray_ids.data_ptr(),
+    )
+    samples = Samples(positions, t0, t1, offsets, ray_ids, directions)
+    return Traced(samples, sigma, color, evaluated, encoded)
+
+
+@torch.no_grad()
+def trace_by_turns(
+    rays: Rays,
+    grid: OccupancyGrid,
+    settings: MarchSettings,
+    field: RadianceField,
+    min_transmittance: float,
+) -> Traced:
+    """Compute `trace` for any field, all rays at a time. Turns cost time here, so there are few."""
+    alive, begin = torch.arange(len(rays)), None
+    left = torch.ones(len(rays))
     parts: list[_Part] = []
     evaluated = 0
     for turn in itertools.count():
         if not len(alive):
             break
-        stretch = march(alive, begin, turn)
+        limits = replace(
+            settings,
+            max_samples=_LATER if turn else _FIRST,
+            max_depth=_ENOUGH * _GROWTH**turn,
+        )
+        stretch = march_stretch(
+            rays.origins[alive],
+            rays.directions[alive],
+            rays.near,
+            rays.far,
+            grid,
+            limits,
+            None if rays.jitter is None else rays.jitter[alive],
+            begin,
+        )
         marched, offsets = stretch.samples, stretch.samples.ray_offsets
         evaluated += len(marched)
-        sigma, features = density(marched.positions)
-        seen = visible(sigma, marched.t0, marched.t1, offsets, min_transmittance)
+        sigma, features = field.density(marched.positions)
+        seen = visible(sigma, marched.t0, marched.t1, offsets, min_transmittance, left)
         parts.append(_Part(alive, seen, marched, sigma, features))
-        # Where the last sample of a stretch that was cut can be seen there may be more behind it.
-        onward = ((stretch.resume >= 0) & (seen == offsets.diff())).nonzero()[:, 0]
-        alive, begin = alive[onward], stretch.resume[onward]
-    return _merged(parts, directions, evaluated)
+        onward = ((stretch.resume >= 0) & (left >= min_transmittance)).nonzero()[:, 0]
+        alive, begin, left = alive[onward], stretch.resume[onward], left[onward]
+    samples, sigma, features = _merged(parts, rays.directions)
+    return Traced(samples, sigma, field.color(samples, features), evaluated)
+
+
+_tracers = threading.local()  # one for each thread: a tracer keeps its workspaces between calls
 
 
 @dataclass(frozen=True)
@@ -89,7 +193,7 @@ class _Part:
     features: Float[Tensor, "N F"]
 
 
-def _merged(parts: list[_Part], directions: Tensor, evaluated: int) -> Traced:
+def _merged(parts: list[_Part], directions: Tensor) -> tuple[Samples, Tensor, Tensor]:
     """Put the stretches of each ray one behind the other."""
     rays = directions.shape[0]
     counts = torch.zeros(rays, dtype=torch.int64)
@@ -114,4 +218,4 @@ def _merged(parts: list[_Part], directions: Tensor, evaluated: int) -> Traced:
         place.index_add_(0, part.rays, part.seen)
     ray_ids = torch.repeat_interleave(torch.arange(rays, dtype=torch.int32), counts)
     samples = Samples(positions, t0, t1, offsets, ray_ids, directions)
-    return Traced(samples, sigma, features, evaluated)
+    return samples, sigma, features

@@ -12,20 +12,16 @@ from polyfield.errors import ConfigError, DataError
 from polyfield.fields.model import Model
 from polyfield.fields.radiance import RadianceField
 from polyfield.renderers.composite import composite
-from polyfield.renderers.march import MarchSettings, Stretch, march_stretch
+from polyfield.renderers.march import MarchSettings
 from polyfield.renderers.occupancy import OccupancyGrid
 from polyfield.renderers.rendered import Rendered
-from polyfield.renderers.trace import Traced, trace
+from polyfield.renderers.trace import Rays, Traced, trace
 
 if TYPE_CHECKING:
     from polyfield.datasets.scene import Scene
 
 __all__ = ["VolumeConfig", "VolumeRenderer"]
 
-# Samples of a ray's first stretch and of the others: with at most 65,536 rays within what one march may return. More
-# at first would be looked at in vain, where nothing is known of the cells yet.
-_FIRST, _LATER = 48, 128
-_ENOUGH = 30.0  # optical depth: several times that behind which nothing is seen
 _CHUNK = 1 << 15  # rays drawn at once: half a million samples to begin with, some 100 MB
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)  # of a byte, lowest first
 
@@ -108,41 +104,23 @@ class VolumeRenderer:
         min_transmittance: float,
         jitter: Float[Tensor, " R"] | None = None,
         coarse: float = 1.0,
+        keep_encoded: bool = False,
     ) -> Traced:
-        """Find the samples of rays that can be seen, and their densities. No gradient flows.
+        """Find the samples of rays that can be seen, their densities and colours. No gradient flows.
 
         Args:
             origins, directions: At most 65,536 rays; directions are unit vectors.
             min_transmittance: What is behind this is not looked at.
             jitter: Shift of each ray's samples in [0, 1) steps; None: samples in the middle of their steps.
             coarse: Factor on all steps.
+            keep_encoded: Whether what the encoder gives is wanted too.
         """
         config = self.config
-
-        # What cells absorb is an estimate, from above. Where it says several times over that nothing behind can be
-        # seen, the field is asked first; a ray that then still sees meets thin stuff, and goes further each time: a
-        # turn costs as much as some five thousand samples.
-        enough = _ENOUGH / coarse
-
-        def march_some(rays: Tensor, begin: Tensor | None, turn: int) -> Stretch:
-            settings = MarchSettings(
-                config.step * coarse,
-                config.cone * coarse,
-                _FIRST if turn == 0 else _LATER,
-                max_depth=enough * 6.0**turn,
-            )
-            return march_stretch(
-                origins[rays],
-                directions[rays],
-                config.near,
-                config.far,
-                self.grid,
-                settings,
-                None if jitter is None else jitter[rays],
-                begin,
-            )
-
-        return trace(march_some, self.field.density, directions, min_transmittance)
+        settings = MarchSettings(config.step * coarse, config.cone * coarse)
+        rays = Rays(origins, directions, config.near, config.far, jitter)
+        return trace(
+            rays, self.grid, settings, self.field, min_transmittance, keep_encoded=keep_encoded
+        )
 
     @torch.no_grad()
     def render_rays(
@@ -157,11 +135,10 @@ class VolumeRenderer:
             some = slice(begin, begin + _CHUNK)
             traced = self.trace(origins[some], directions[some], self.config.min_transmittance)
             samples = traced.samples
-            color = self.field.color(samples, traced.features)
             parts.append(
                 composite(
                     traced.sigma,
-                    color,
+                    traced.color,
                     samples.t0,
                     samples.t1,
                     samples.ray_offsets,

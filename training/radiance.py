@@ -16,9 +16,9 @@ from torch.nn.functional import huber_loss
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError
 from polyfield.fields.model import Model
-from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.registry import ParameterGroup
+from polyfield.fields.replay import replay
 from polyfield.renderers.composite import composite
 from polyfield.renderers.roulette import select_important
 from polyfield.renderers.volume import VolumeRenderer
@@ -144,10 +144,15 @@ class RadianceTask:
 
         with torch.no_grad():
             traced = self.renderer.trace(
-                batch.origins, batch.directions, self.training.min_transmittance, jitter, coarse
+                batch.origins,
+                batch.directions,
+                self.training.min_transmittance,
+                jitter,
+                coarse,
+                keep_encoded=True,
             )
-            samples, sigma, offsets = traced.samples, traced.sigma, traced.samples.ray_offsets
-            color = self.field.color(samples, traced.features)
+            samples, sigma, color = traced.samples, traced.sigma, traced.color
+            offsets = samples.ray_offsets
 
         sigma.requires_grad_()
         color.requires_grad_()
@@ -161,18 +166,8 @@ class RadianceTask:
                 color_gradient * color * (1.0 - color)
             ).abs().sum(-1)
             kept, weights = self._select(importance)
-            subset = samples.take(kept, offsets)
-            sigma_gradient, color_gradient = take_rows(kept, sigma_gradient, color_gradient)
-            sigma_gradient *= weights
-            color_gradient *= weights[:, None]
-        if len(subset):
-            sigma, features = self.field.density(subset.positions)
-            color = self.field.color(subset, features)
-            # Two sums whose gradients are these. Handing them to autograd itself is as quick, but the first time it
-            # imports a computer algebra system, for half a second.
-            towards = torch.dot(sigma, sigma_gradient)
-            towards = towards + torch.dot(color.reshape(-1), color_gradient.reshape(-1))
-            towards.backward()
+        encoded = traced.encoded
+        replay(self.field, samples, kept, weights, sigma_gradient, color_gradient, encoded)
 
         self._adapt(len(batch), len(samples))
         return StepReport(float(loss.detach()), error, traced.evaluated, len(batch))

@@ -35,10 +35,10 @@ void backward(Address sigma, Address rgb, Address t0, Address t1, Address offset
 }
 
 void visible(Address sigma, Address t0, Address t1, Address offsets, int64_t rays, float min_transmittance,
-             Address counts) {
+             Address left, Address counts) {
   parallel_for(rays, grain, [&](int64_t begin, int64_t end, int) {
     composite().visible(at<const float>(sigma), at<const float>(t0), at<const float>(t1), at<const int64_t>(offsets),
-                        min_transmittance, begin, end, at<int64_t>(counts));
+                        min_transmittance, begin, end, at<float>(left), at<int64_t>(counts));
   });
 }
 

@@ -127,7 +127,7 @@ void backward(const CompositeInputs& in, const float* weights, const float* left
 }
 
 void visible(const float* sigma, const float* t0, const float* t1, const int64_t* offsets, float min_transmittance,
-             int64_t begin, int64_t end, int64_t* kept) {
+             int64_t begin, int64_t end, float* through, int64_t* kept) {
   Absorption a;
   a.sigma = sigma;
   a.t0 = t0;
@@ -135,7 +135,7 @@ void visible(const float* sigma, const float* t0, const float* t1, const int64_t
   a.from = a.to = offsets[begin];
   a.end = offsets[end];
   for (int64_t r = begin; r < end; ++r) {
-    float left = 1.f;
+    float left = through != nullptr ? through[r] : 1.f;
     const int64_t first = offsets[r], stop = offsets[r + 1];
     int64_t n = first;
     while (n < stop && left >= min_transmittance) {
@@ -143,6 +143,7 @@ void visible(const float* sigma, const float* t0, const float* t1, const int64_t
       for (; n < until && left >= min_transmittance; ++n) left *= a.passed[n - a.from];
     }
     kept[r] = n - first;
+    if (through != nullptr) through[r] = left;
   }
 }
 

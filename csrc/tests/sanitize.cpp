@@ -212,7 +212,7 @@ void drive_composite(int64_t rays) {
     composite().forward(in, {color, depth, opacity, left, weights}, begin, end);
     composite().backward(in, weights, left, {color, nullptr, opacity, nullptr, weights}, {to_sigma, to_rgb, to_background},
                          begin, end);
-    composite().visible(sigma, t0, t1, offsets, 1e-2f, begin, end, kept);
+    composite().visible(sigma, t0, t1, offsets, 1e-2f, begin, end, nullptr, kept);
   });
   expect_finite(color, "composite");
   expect_finite(to_sigma, "gradient of composite");

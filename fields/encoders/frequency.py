@@ -1,10 +1,12 @@
 """Coordinates to sines and cosines at doubling frequencies, nothing trained. Inputs are in [0, 1] or [-1, 1]."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError
 from polyfield.fields.ops.frequency import frequency
 from polyfield.fields.registry import ParameterGroup
@@ -40,6 +42,10 @@ class Frequency(nn.Module):
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N F"]:
         """Encode coordinates."""
         return frequency(x, self.config.octaves, self.config.include_input)
+
+    def native_points(self) -> Any:
+        """Make the native encoder of points [N, 3] for `polyfield.fields.point_field`."""
+        return native.core().FrequencyPoints(self.config.octaves, self.config.include_input)
 
     def groups(self) -> list[ParameterGroup]:
         """Nothing is trained."""

@@ -1,6 +1,7 @@
 """Multiresolution hash grid encoder (Mueller et al. 2022)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -77,6 +78,21 @@ class HashGrid(nn.Module):
         """Encode points: see `polyfield.fields.ops.hash_grid.hash_grid`."""
         return hash_grid(
             x, self.table, self.geometry, max_level=self.max_level, gradient=self.gradient
+        )
+
+    def native_points(self) -> Any:
+        """Make the native encoder of points [N, 3] for `polyfield.fields.point_field`."""
+        shape = self.geometry
+        active = shape.levels if self.max_level is None else self.max_level
+        return native.core().HashGridPoints(
+            shape.packed.data_ptr(),
+            active,
+            shape.features,
+            shape.interpolation == "smoothstep",
+            self.table.data_ptr(),
+            self.out_dim,
+            self.gradient.values.data_ptr(),
+            self.gradient.touched.data_ptr(),
         )
 
     def groups(self) -> list[ParameterGroup]:

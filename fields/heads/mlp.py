@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError
-from polyfield.fields.ops.mlp import MlpShape, mlp
+from polyfield.fields.ops.mlp import MlpShape, mlp, native_shape
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Config", "Mlp", "MlpConfig", "build", "initial_weights"]
@@ -96,6 +98,12 @@ class Mlp(nn.Module):
     ) -> Float[Tensor, "N out"]:
         """Run the network; see `polyfield.fields.ops.mlp.mlp`."""
         return mlp(x, self.weights, self.shape, self.precision, condition=condition, rows=rows)
+
+    def native_network(self) -> Any:
+        """Make the native form for `polyfield.fields.point_field`."""
+        bf16 = self.precision == "bf16"
+        shape = native_shape(self.shape)
+        return native.core().PointNetwork(shape, self.weights.data_ptr(), bf16)
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: the weights."""

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from polyfield import native
 from polyfield.errors import ConfigError, nearest
 
-__all__ = ["ACTIVATIONS", "density", "density_reference"]
+__all__ = ["ACTIVATIONS", "LIMIT", "density", "density_reference"]
 
-# exp(15) per scene length is opaque in a millionth of it; beyond, float32 sums of optical depth lose their meaning.
-_LIMIT = 15.0
+LIMIT = 15.0
+"""Where "exp" stops growing: exp(15) per scene length is opaque in a millionth of it; beyond, float32 sums of optical
+depth lose their meaning."""
 
 
 def _exp(raw: Tensor) -> Tensor:
-    return raw.clamp(max=_LIMIT).exp()
+    return raw.clamp(max=LIMIT).exp()
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -69,7 +70,7 @@ def density_reference(
 def _forward(raw: Tensor, inside: Tensor, gain: float) -> Tensor:
     sigma = torch.empty(raw.shape[0])
     native.core().exp_density(
-        raw.data_ptr(), raw.stride(0), inside.data_ptr(), gain, _LIMIT, len(sigma), sigma.data_ptr()
+        raw.data_ptr(), raw.stride(0), inside.data_ptr(), gain, LIMIT, len(sigma), sigma.data_ptr()
     )
     return sigma
 
@@ -98,7 +99,7 @@ def _differentiate(
 ) -> tuple[Tensor, None, None]:
     raw, sigma = ctx.saved_tensors  # type: ignore[attr-defined]
     # d sigma / d raw is sigma itself below the limit; differentiable again through `sigma`.
-    slope = torch.where(raw[:, 0] < _LIMIT, sigma, 0.0)
+    slope = torch.where(raw[:, 0] < LIMIT, sigma, 0.0)
     return nn.functional.pad((upstream * slope)[:, None], (0, raw.shape[1] - 1)), None, None
 
 

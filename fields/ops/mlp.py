@@ -17,7 +17,7 @@ from polyfield.errors import ConfigError, ShapeError, nearest
 from polyfield.fields.ops.mlp_reference import mlp_reference
 from polyfield.fields.ops.mlp_shape import ACTIVATIONS, OUTPUT_ACTIVATIONS, MlpShape
 
-__all__ = ["ACTIVATIONS", "OUTPUT_ACTIVATIONS", "MlpShape", "mlp", "mlp_reference"]
+__all__ = ["ACTIVATIONS", "OUTPUT_ACTIVATIONS", "MlpShape", "mlp", "mlp_reference", "native_shape"]
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -147,6 +147,11 @@ def _shape(sizes: Sequence[int], scale: float) -> MlpShape:
         skips=tuple(layer for layer in range(1, 9) if skips >> layer & 1),
         bias=bool(bias),
     )
+
+
+def native_shape(shape: MlpShape) -> Any:
+    """Make the shape as the native module takes it."""
+    return _native_shape(_sizes(shape), shape.scale)
 
 
 def _native_shape(sizes: Sequence[int], scale: float) -> Any:

@@ -1,0 +1,101 @@
+#include "point_field.h"
+
+#include <algorithm>
+#include <array>
+
+#include <pybind11/stl.h>
+
+#include "bindings/module.h"
+#include "replay.h"
+#include "tracer.h"
+
+namespace polyfield {
+namespace {
+
+using Triple = std::array<float, 3>;
+
+PointField field_of(bool ball, const Triple& low, const Triple& inverse, const PointEncoder& encoder,
+                    const PointNetwork& density, const PointNetwork& color, float gain, float limit) {
+  PointField field = {};
+  field.domain.ball = ball;
+  std::copy(low.begin(), low.end(), field.domain.low);
+  std::copy(inverse.begin(), inverse.end(), field.domain.inverse);
+  field.encoder = &encoder;
+  field.density = density;
+  field.color = color;
+  field.gain = gain;
+  field.limit = limit;
+  return field;
+}
+
+// Cells and steps as RayMarcher::configure has them.
+TraceSettings settings_of(const Triple& center, const Triple& inverse_half, int32_t levels, int32_t resolution,
+                          Address distance, Address depths, const std::array<float, 7>& step, float min_transmittance,
+                          bool keep_encoded) {
+  TraceSettings s = {};
+  for (int a = 0; a < 3; ++a) {
+    s.grid.center[a] = center[a];
+    s.grid.inverse_half[a] = inverse_half[a];
+  }
+  s.grid.levels = levels;
+  s.grid.resolution = resolution;
+  s.grid.distance = at<const uint8_t>(distance);
+  s.step = {step[0], step[1], step[2], step[3], step[4], step[5], step[6]};
+  s.depths = at<const float>(depths);
+  s.min_transmittance = min_transmittance;
+  s.keep_encoded = keep_encoded;
+  return s;
+}
+
+using Conditions = std::tuple<Address, int64_t, int64_t>;  // values, rays, columns
+
+PointConditions conditions_of(const Conditions& c) { return {at<const float>(std::get<0>(c)), std::get<1>(c), std::get<2>(c)}; }
+
+int64_t trace(Tracer& tracer, Address origins, Address directions, Address jitter, int64_t rays, float near, float far,
+              const Conditions& conditions, const TraceSettings& settings, const PointField& field, Address offsets) {
+  return tracer.trace({at<const float>(origins), at<const float>(directions), at<const float>(jitter), rays, near, far,
+                       conditions_of(conditions)},
+                      settings, field, at<int64_t>(offsets));
+}
+
+void collect(const Tracer& tracer, Address offsets, int64_t encoded_width, Address positions, Address t0, Address t1,
+             Address sigma, Address color, Address encoded, Address ray_ids) {
+  tracer.collect(at<const int64_t>(offsets), encoded_width,
+                 {at<float>(positions), at<float>(t0), at<float>(t1), at<float>(sigma), at<float>(color),
+                  at<float>(encoded), at<int32_t>(ray_ids)});
+}
+
+void replay(Replay& replay, const PointField& field, Address positions, Address rays, Address encoded,
+            Address sigma_gradient, Address color_gradient, int64_t count, const Conditions& conditions, Address kept,
+            Address weights, int64_t n, Address density_weights, Address color_weights) {
+  replay.run(field,
+             {at<const float>(positions), at<const int32_t>(rays), at<const float>(encoded),
+              at<const float>(sigma_gradient), at<const float>(color_gradient), count},
+             conditions_of(conditions), at<const int64_t>(kept), at<const float>(weights), n,
+             at<float>(density_weights), at<float>(color_weights));
+}
+
+}  // namespace
+}  // namespace polyfield
+
+POLYFIELD_BINDINGS(point_field) {
+  using namespace polyfield;
+  py::class_<PointEncoder>(m, "PointEncoder").def_property_readonly("width", &PointEncoder::width);
+  py::class_<HashGridPoints, PointEncoder>(m, "HashGridPoints")
+      .def(py::init([](Address levels, int active, int features, bool smooth, Address table, int64_t width,
+                       Address gradient, Address touched) {
+        const HashGridJob grid = {at<const HashGridLevel>(levels), active, 3, features, smooth, 0, nullptr, nullptr};
+        return HashGridPoints(grid, at<const float>(table), width, at<float>(gradient), at<uint8_t>(touched));
+      }));
+  py::class_<FrequencyPoints, PointEncoder>(m, "FrequencyPoints").def(py::init<int, bool>());
+  py::class_<PointNetwork>(m, "PointNetwork").def(py::init([](const MlpShape& shape, Address weights, bool bf16) {
+    return PointNetwork{shape, at<const float>(weights), bf16};
+  }));
+  py::class_<PointField>(m, "PointField").def(py::init(&field_of), py::keep_alive<1, 5>());
+  py::class_<TraceSettings>(m, "TraceSettings").def(py::init(&settings_of));
+  py::class_<Tracer>(m, "Tracer")
+      .def(py::init<>())
+      .def("trace", &trace, unlocked())
+      .def("collect", &collect, unlocked());
+  py::class_<Replay>(m, "Replay").def(py::init<>()).def("run", &replay, unlocked());
+}

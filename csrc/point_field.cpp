@@ -1,0 +1,83 @@
+#include "point_field.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/domain.h"
+#include "kernels/frequency.h"
+#include "parallel.h"
+
+namespace polyfield {
+
+void HashGridPoints::encode(const float* unit, int64_t n, float* out) const {
+  HashGridJob job = grid_;
+  job.points = n;
+  job.x = unit;
+  const int64_t used = static_cast<int64_t>(job.level_count) * job.features;
+  std::memset(out + used * n, 0, sizeof(float) * (width_ - used) * n);
+  hash_grid().forward(job, table_, out);
+}
+
+void HashGridPoints::add_gradients(const float* unit, int64_t n, const float* upstream) const {
+  HashGridJob job = grid_;
+  job.points = n;
+  job.x = unit;
+  hash_grid().scatter(job, {upstream, n, 1}, gradient_, touched_);
+}
+
+int64_t FrequencyPoints::width() const { return FrequencyShape{3, octaves_, include_input_}.width(); }
+
+void FrequencyPoints::encode(const float* unit, int64_t n, float* out) const {
+  const FrequencyShape shape = {3, octaves_, include_input_};
+  const int64_t width = shape.width();
+  struct alignas(64) Line {
+    float lanes[16];
+  };
+  parallel_for(n, 1024, [&](int64_t begin, int64_t end, int) {
+    thread_local std::vector<Line> scratch;
+    thread_local std::vector<float> rows;
+    scratch.resize(width + shape.dim);
+    for (int64_t first = begin; first < end; first += 256) {
+      const int64_t some = std::min<int64_t>(256, end - first);
+      frequency().forward(unit + 3 * first, room(rows, 256 * width), 0, some, shape, scratch.data()->lanes);
+      for (int64_t f = 0; f < width; ++f)
+        for (int64_t i = 0; i < some; ++i) out[f * n + first + i] = rows[i * width + f];
+    }
+  });
+}
+
+void PointDomain::place(const float* positions, int64_t n, float* unit, uint8_t* inside) const {
+  parallel_for(n, 4096, [&](int64_t begin, int64_t end, int) {
+    if (ball) {
+      domain().contraction(positions, low, inverse[0], begin, end, unit);
+      std::fill(inside + begin, inside + end, uint8_t{1});
+    } else {
+      domain().box(positions, low, inverse, begin, end, unit, inside);
+    }
+  });
+}
+
+void PointField::evaluate(const float* positions, int64_t n, Scratch& scratch, float* sigma, float* features) const {
+  if (n == 0) return;
+  float* unit = room(scratch.unit, 3 * n);
+  float* encoded = room(scratch.encoded, encoder->width() * n);
+  uint8_t* inside = room(scratch.inside, n);
+  domain.place(positions, n, unit, inside);
+  encoder->encode(unit, n, encoded);
+  const MlpInput input = {{encoded, 1, n}, encoder->width(), nullptr, nullptr, 0, 0};
+  mlp().forward(density.shape, input, density.weights, density.bf16, {features, density.shape.outputs, 1}, n,
+                {nullptr, 0});
+  polyfield::domain().exp_density(features, density.shape.outputs, inside, gain, limit, 0, n, sigma);
+}
+
+void PointField::shade(const float* features, const PointConditions& conditions, const int32_t* rows, int64_t n,
+                       float* out) const {
+  if (n == 0) return;
+  const int64_t width = this->features();
+  MlpInput input = {{features, width, 1}, width, nullptr, nullptr, 0, 0};
+  if (conditions.columns > 0)
+    input = {{features, width, 1}, width, conditions.values, rows, conditions.rays, conditions.columns};
+  mlp().forward(color.shape, input, color.weights, color.bf16, {out, 3, 1}, n, {nullptr, 0});
+}
+
+}  // namespace polyfield

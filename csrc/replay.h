@@ -1,0 +1,35 @@
+// The gradients of a radiance field's parameters from those of some samples' densities and colours: the field is
+// evaluated again at these samples and gone through backwards, in one call.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "point_field.h"
+
+namespace polyfield {
+
+// N samples, and what the loss says of each.
+struct ReplaySamples {
+  const float* positions;  // [N, 3]
+  const int32_t* rays;     // [N]
+  const float* encoded;    // [width][N] as the encoder gave it with the present parameters, or null
+  const float *sigma_gradient, *color_gradient;  // [N], [N, 3]
+  int64_t count;
+};
+
+class Replay {
+ public:
+  // Adds the gradients of samples kept[0 .. n), each times its weight. Those of the networks are written to flat
+  // vectors, those of the encoder are added where it keeps them.
+  void run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
+           const int64_t* kept, const float* weights, int64_t n, float* density_gradient, float* color_gradient);
+
+ private:
+  std::vector<float> positions_, unit_, encoded_, features_, sigma_, color_, to_sigma_, to_color_, to_features_, to_encoded_;
+  std::vector<int32_t> rays_;
+  std::vector<uint8_t> inside_;
+  std::vector<char> density_record_, color_record_;
+};
+
+}  // namespace polyfield

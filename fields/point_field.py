@@ -1,0 +1,45 @@
+"""A radiance field as one native object, for code that asks for it a few thousand points at a time.
+
+It computes what `RadianceField` computes, by the same kernels, without Python in between. A domain takes part by
+offering `native_place`, an encoder `native_points`, a head `native_network`; where one of them does not, there is no
+such object, and callers use the field itself.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyfield import native
+from polyfield.fields.ops.density import LIMIT
+from polyfield.fields.radiance import RadianceField
+
+__all__ = ["native_conditions", "point_field"]
+
+
+def point_field(field: RadianceField) -> Any | None:
+    """Make the native form of a field, or None where its parts do not allow one.
+
+    It points into the field's parameters and gradients as they are now: use it at once, and keep the field alive.
+    """
+    config, directions = field.config, field.direction_encoder
+    parts = (field.domain, field.encoder, field.density_head, field.color_head)
+    names = ("native_place", "native_points", "native_network", "native_network")
+    offers = [getattr(part, name, None) for part, name in zip(parts, names, strict=True)]
+    # The sigmoid at the end must be the colour head's own, and what encodes directions be fixed.
+    if None in offers or config.density != "exp" or config.color != "none":
+        return None
+    if directions is not None and directions.groups():
+        return None
+    if not native.usable(*field.parameters()) or not native.at_once(torch.empty(0)):
+        return None
+    place, points, density, color = (offer() for offer in offers)
+    gain = config.density_gain / field.domain.scale
+    return native.core().PointField(*place, points, density, color, gain, LIMIT)
+
+
+def native_conditions(conditions: Tensor | None) -> tuple[int, int, int]:
+    """Tell native code where the conditions of rays [R, C] lie: address, R and C."""
+    if conditions is None:
+        return 0, 0, 0
+    return conditions.data_ptr(), *conditions.shape
