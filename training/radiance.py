@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import huber_loss
 
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError
@@ -19,11 +18,11 @@ from polyfield.fields.model import Model
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.registry import ParameterGroup
 from polyfield.fields.replay import replay
-from polyfield.renderers.composite import composite
 from polyfield.renderers.roulette import select_important
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.interest import Interest
-from polyfield.training.ray_source import RayBatch, RaySource
+from polyfield.training.photometric import photometric
+from polyfield.training.ray_source import RaySource
 from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining"]
@@ -140,37 +139,27 @@ class RadianceTask:
         coarse = 2.0 if progress < self.training.coarse else 1.0
 
         background = self._backgrounds(len(batch))
-        target = batch.color + (1.0 - batch.alpha[:, None]) * background
-
-        with torch.no_grad():
-            traced = self.renderer.trace(
-                batch.origins,
-                batch.directions,
-                self.training.min_transmittance,
-                jitter,
-                coarse,
-                keep_encoded=True,
-            )
-            samples, sigma, color = traced.samples, traced.sigma, traced.color
-            offsets = samples.ray_offsets
-
-        sigma.requires_grad_()
-        color.requires_grad_()
-        seen = composite(sigma, color, samples.t0, samples.t1, offsets, background)
-        loss, error = self._loss(seen.color, target, batch)
-        sigma_gradient, color_gradient = torch.autograd.grad(loss, (sigma, color))
-
-        with torch.no_grad():
-            # The gradient's size as the last layers see it: with respect to log density and raw colour.
-            importance = (sigma_gradient * sigma).abs() + (
-                color_gradient * color * (1.0 - color)
-            ).abs().sum(-1)
-            kept, weights = self._select(importance)
-        encoded = traced.encoded
-        replay(self.field, samples, kept, weights, sigma_gradient, color_gradient, encoded)
-
-        self._adapt(len(batch), len(samples))
-        return StepReport(float(loss.detach()), error, traced.evaluated, len(batch))
+        traced = self.renderer.trace(
+            batch.origins,
+            batch.directions,
+            self.training.min_transmittance,
+            jitter,
+            coarse,
+            keep_encoded=True,
+        )
+        seen = photometric(traced, batch, background, self.training.huber)
+        kept, weights = self._select(seen.importance)
+        replay(
+            self.field,
+            traced.samples,
+            kept,
+            weights,
+            seen.sigma_gradient,
+            seen.color_gradient,
+            traced.encoded,
+        )
+        self._adapt(len(batch), len(traced.samples))
+        return StepReport(seen.loss, seen.error, traced.evaluated, len(batch))
 
     def after_step(self, step: int, progress: float) -> None:
         """Refresh the occupancy grid from time to time, often while the field is young."""
@@ -203,16 +192,6 @@ class RadianceTask:
         if self._background is None:
             return torch.rand((rays, 3), generator=self._generator)
         return torch.tensor(self._background).expand(rays, 3)
-
-    def _loss(self, color: Tensor, target: Tensor, batch: RayBatch) -> tuple[Tensor, float]:
-        if batch.weights is None:
-            error = float((color.detach() - target).square().mean())
-            return huber_loss(color, target, delta=self.training.huber) / self.training.huber, error
-        counted = batch.weights.sum().clamp_min(1.0) * 3
-        each = huber_loss(color, target, delta=self.training.huber, reduction="none")
-        loss = (each * batch.weights[:, None]).sum() / counted / self.training.huber
-        squares = (color.detach() - target).square() * batch.weights[:, None]
-        return loss, float(squares.sum() / counted)
 
     def _select(self, importance: Tensor) -> tuple[Tensor, Tensor]:
         if self.training.roulette >= 1.0 or not len(importance):

@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/module.h"
+#include "photometric.h"
 #include "replay.h"
 #include "tracer.h"
 
@@ -75,6 +76,17 @@ void replay(Replay& replay, const PointField& field, Address positions, Address 
              at<float>(density_weights), at<float>(color_weights));
 }
 
+std::pair<double, double> photometric(Photometric& photometric, const std::array<Address, 6>& samples, int64_t rays,
+                                      Address color, Address alpha, Address weights, float delta, Address to_sigma,
+                                      Address to_rgb, Address importance) {
+  const CompositeInputs in = {at<const float>(samples[0]), at<const float>(samples[1]), at<const float>(samples[2]),
+                              at<const float>(samples[3]), at<const int64_t>(samples[4]), at<const float>(samples[5])};
+  const PhotometricSums sums = photometric.run(
+      {in, at<const float>(color), at<const float>(alpha), at<const float>(weights), rays, delta},
+      {at<float>(to_sigma), at<float>(to_rgb), at<float>(importance)});
+  return {sums.loss, sums.square};
+}
+
 }  // namespace
 }  // namespace polyfield
 
@@ -98,4 +110,5 @@ POLYFIELD_BINDINGS(point_field) {
       .def("trace", &trace, unlocked())
       .def("collect", &collect, unlocked());
   py::class_<Replay>(m, "Replay").def(py::init<>()).def("run", &replay, unlocked());
+  py::class_<Photometric>(m, "Photometric").def(py::init<>()).def("run", &photometric, unlocked());
 }

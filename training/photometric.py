@@ -1,0 +1,99 @@
+"""What a batch of rays should show, what it shows, and what the difference is worth to each sample."""
+
+import threading
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from polyfield import native
+from polyfield.renderers.composite import composite
+from polyfield.renderers.trace import Traced
+from polyfield.training.ray_source import RayBatch
+
+__all__ = ["Photometric", "photometric", "photometric_reference"]
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """The loss of a batch, and its gradients.
+
+    Attributes:
+        loss: Mean over rays and channels of Huber's loss, divided by its delta.
+        error: Mean square.
+        sigma_gradient, color_gradient: Of the loss, with respect to each sample's density and colour.
+        importance: Size of these with respect to log density and to colour before a sigmoid, as the field's last layers
+            see them.
+    """
+
+    loss: float
+    error: float
+    sigma_gradient: Float[Tensor, " N"]
+    color_gradient: Float[Tensor, "N 3"]
+    importance: Float[Tensor, " N"]
+
+
+def photometric(
+    traced: Traced, batch: RayBatch, background: Float[Tensor, "R 3"], delta: float
+) -> Photometric:
+    """Compare rays with the pixels they were drawn for.
+
+    Args:
+        traced: Samples of the batch's rays, in order.
+        batch: The rays. Those of weight 0 do not count; means are over the others.
+        background: Behind the samples, and behind the pixel where it is transparent.
+        delta: Where the loss turns from square to linear.
+    """
+    samples = traced.samples
+    tensors = [
+        *(traced.sigma, traced.color, samples.t0, samples.t1, samples.ray_offsets, background),
+        *(batch.color, batch.alpha, *([] if batch.weights is None else [batch.weights])),
+    ]
+    if not native.usable(*tensors):
+        return photometric_reference(traced, batch, background, delta)
+    tensors = [t.contiguous() for t in tensors]
+    places = [t.data_ptr() for t in tensors]
+    judge = getattr(_judges, "judge", None)
+    if judge is None:
+        judge = _judges.judge = native.core().Photometric()
+    to_sigma, to_color = torch.empty_like(tensors[0]), torch.empty_like(tensors[1])
+    importance = torch.empty_like(tensors[0])
+    loss, error = judge.run(
+        places[:6],
+        len(batch),
+        *places[6:8],
+        0 if batch.weights is None else places[8],
+        delta,
+        *(t.data_ptr() for t in (to_sigma, to_color, importance)),
+    )
+    return Photometric(loss, error, to_sigma, to_color, importance)
+
+
+def photometric_reference(
+    traced: Traced, batch: RayBatch, background: Float[Tensor, "R 3"], delta: float
+) -> Photometric:
+    """Compute `photometric` by autograd."""
+    samples = traced.samples
+    sigma, color = (x.detach().requires_grad_() for x in (traced.sigma, traced.color))
+    target = batch.color + (1.0 - batch.alpha[:, None]) * background
+    with torch.enable_grad():
+        seen = composite(
+            sigma, color, samples.t0, samples.t1, samples.ray_offsets, background
+        ).color
+        weights = torch.ones_like(batch.alpha) if batch.weights is None else batch.weights
+        counted = weights.sum().clamp_min(1.0) * 3
+        each = huber_loss(seen, target, delta=delta, reduction="none") * weights[:, None]
+        loss = each.sum() / counted / delta
+        to_sigma, to_color = torch.autograd.grad(loss, (sigma, color))
+    with torch.no_grad():
+        squares = (seen - target).square() * weights[:, None]
+        towards_raw = to_color * color * (1.0 - color)
+        importance = (to_sigma * sigma).abs() + towards_raw.abs().sum(-1)
+    return Photometric(
+        float(loss.detach()), float(squares.sum() / counted), to_sigma, to_color, importance
+    )
+
+
+_judges = threading.local()  # one for each thread: it keeps its workspaces between calls
