@@ -23,6 +23,7 @@ const int fork_hook = pthread_atfork(nullptr, nullptr, [] { forked_child = true;
 
 #if !defined(_OPENMP)
 std::atomic<int> wanted_threads{0};
+thread_local bool at_work = false;  // within a region: what is called there works alone
 #endif
 
 int64_t range_edge(int64_t n, int64_t grain, int64_t part, int64_t parts) {
@@ -45,8 +46,13 @@ void run_on(int threads, Job&& job) {
   }
 #else
   std::vector<std::thread> others;
-  for (int t = 1; t < threads; ++t) others.emplace_back([&job, t] { job(t); });
-  job(0);
+  const auto work = [&job](int t) {
+    at_work = true;
+    job(t);
+    at_work = false;
+  };
+  for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
+  work(0);
   for (auto& other : others) other.join();
 #endif
 }
@@ -58,6 +64,7 @@ int thread_count() {
 #if defined(_OPENMP)
   return omp_in_parallel() ? 1 : omp_get_max_threads();
 #else
+  if (at_work) return 1;
   const int wanted = wanted_threads;
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 #endif

@@ -11,7 +11,7 @@ namespace polyfield {
 // A plain pointer pair instead of std::function: no allocation, nothing inline to merge across ISAs.
 using RangeBody = void (*)(void* context, int64_t begin, int64_t end, int thread);
 
-// Number of threads that parallel_for may use (>= 1; 1 in a forked child).
+// Number of threads that parallel_for may use (>= 1; 1 in a forked child, and inside a parallel region).
 int thread_count();
 void set_thread_count(int count);
 

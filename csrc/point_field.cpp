@@ -1,6 +1,7 @@
 #include "point_field.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/domain.h"
@@ -67,7 +68,25 @@ void PointField::evaluate(const float* positions, int64_t n, Scratch& scratch, f
   const MlpInput input = {{encoded, 1, n}, encoder->width(), nullptr, nullptr, 0, 0};
   mlp().forward(density.shape, input, density.weights, density.bf16, {features, density.shape.outputs, 1}, n,
                 {nullptr, 0});
-  polyfield::domain().exp_density(features, density.shape.outputs, inside, gain, limit, 0, n, sigma);
+  activate(features, inside, 0, n, sigma, nullptr);
+}
+
+void PointField::activate(const float* features, const uint8_t* inside, int64_t begin, int64_t end, float* sigma,
+                          float* slope) const {
+  const int64_t stride = this->features();
+  if (activation == DensityActivation::exp) {
+    polyfield::domain().exp_density(features, stride, inside, gain, limit, begin, end, sigma);
+    for (int64_t i = begin; slope != nullptr && i < end; ++i) slope[i] = features[i * stride] < limit ? sigma[i] : 0.f;
+    return;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    const float raw = features[i * stride], power = std::exp(-std::fabs(raw));  // a NaN stays one
+    const bool soft = activation == DensityActivation::softplus;
+    const float value = soft ? (raw > 0.f ? raw : raw - raw) + std::log1p(power) : raw < 0.f ? 0.f : raw;
+    const float rise = soft ? (raw > 0.f ? 1.f : power) / (1.f + power) : raw > 0.f ? 1.f : 0.f;
+    sigma[i] = inside[i] ? gain * value : 0.f;
+    if (slope != nullptr) slope[i] = inside[i] ? gain * rise : 0.f;
+  }
 }
 
 void PointField::shade(const float* features, const PointConditions& conditions, const int32_t* rows, int64_t n,

@@ -66,6 +66,9 @@ struct PointNetwork {
   bool bf16;
 };
 
+// How raw density becomes density, before the gain; 0 outside the domain.
+enum class DensityActivation { exp = 0, softplus = 1, relu = 2 };
+
 // Conditions of colours: encoded directions, a row a ray.
 struct PointConditions {
   const float* values;  // [rays, columns], or null with no columns
@@ -77,7 +80,8 @@ struct PointField {
   const PointEncoder* encoder;
   PointNetwork density;  // its first output is the raw density, all of them are the features
   PointNetwork color;    // of features and condition
-  float gain, limit;     // density = gain * exp(min(raw, limit)), 0 outside the domain
+  DensityActivation activation;
+  float gain, limit;     // exp stops growing at the limit
 
   // Workspaces of one thread. `encoded` is what the last evaluation left there: [width][n].
   struct Scratch {
@@ -88,6 +92,9 @@ struct PointField {
   int64_t features() const { return density.shape.outputs; }
   // sigma [n], features [n][features()].
   void evaluate(const float* positions, int64_t n, Scratch& scratch, float* sigma, float* features) const;
+  // sigma[n] from the first of each point's features; slope[n], unless null, is d sigma / d raw.
+  void activate(const float* features, const uint8_t* inside, int64_t begin, int64_t end, float* sigma,
+                float* slope) const;
   // Colours [n][3] of samples of rays `rows`.
   void shade(const float* features, const PointConditions& conditions, const int32_t* rows, int64_t n, float* color) const;
 };

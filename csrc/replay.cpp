@@ -1,17 +1,19 @@
 #include "replay.h"
 
-#include "kernels/domain.h"
+#include <algorithm>
+
 #include "parallel.h"
 
 namespace polyfield {
 
-constexpr int64_t grain = 2048;  // samples whose gathering is worth a thread
+constexpr int64_t grain = 2048;           // samples whose gathering is worth a thread
+constexpr int64_t most_kept = 256 << 20;  // bytes of a network's activations; those beyond are computed again
 
 void Replay::run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
                  const int64_t* kept, const float* weights, int64_t n, float* density_gradient, float* color_gradient) {
   const int64_t width = field.encoder->width(), outputs = field.features();
   float *positions = room(positions_, 3 * n), *unit = room(unit_, 3 * n), *encoded = room(encoded_, width * n),
-        *features = room(features_, outputs * n), *sigma = room(sigma_, n), *color = room(color_, 3 * n),
+        *features = room(features_, outputs * n), *sigma = room(sigma_, n), *slope = room(slope_, n), *color = room(color_, 3 * n),
         *to_sigma = room(to_sigma_, n), *to_color = room(to_color_, 3 * n), *to_features = room(to_features_, outputs * n),
         *to_encoded = room(to_encoded_, width * n);
   int32_t* rays = room(rays_, n);
@@ -33,7 +35,8 @@ void Replay::run(const PointField& field, const ReplaySamples& samples, const Po
   if (samples.encoded == nullptr) field.encoder->encode(unit, n, encoded);
 
   const auto saved = [n](std::vector<char>& record, const PointNetwork& net) {
-    return MlpSaved{room(record, mlp().saved_bytes(net.shape, net.bf16, n)), n};
+    const int64_t points = std::min(n, most_kept / mlp().saved_bytes(net.shape, net.bf16, 64) * 64);
+    return MlpSaved{room(record, mlp().saved_bytes(net.shape, net.bf16, points)), points};
   };
   const PointNetwork &density = field.density, &shader = field.color;
   const MlpSaved of_density = saved(density_record_, density), of_color = saved(color_record_, shader);
@@ -46,11 +49,9 @@ void Replay::run(const PointField& field, const ReplaySamples& samples, const Po
   mlp().backward(shader.shape, seen, shader.weights, shader.bf16, {{to_color, 3, 1}, {color, 3, 1}},
                  {{to_features, outputs, 1}, color_gradient, nullptr}, n, of_color);
 
-  // d density / d raw is the density itself below the limit.
   parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
-    domain().exp_density(features, outputs, inside, field.gain, field.limit, begin, end, sigma);
-    for (int64_t i = begin; i < end; ++i)
-      if (features[i * outputs] < field.limit) to_features[i * outputs] += to_sigma[i] * sigma[i];
+    field.activate(features, inside, begin, end, sigma, slope);
+    for (int64_t i = begin; i < end; ++i) to_features[i * outputs] += to_sigma[i] * slope[i];
   });
   mlp().backward(density.shape, points, density.weights, density.bf16, {{to_features, outputs, 1}, {features, outputs, 1}},
                  {{to_encoded, 1, n}, density_gradient, nullptr}, n, of_density);

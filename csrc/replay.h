@@ -26,7 +26,8 @@ class Replay {
            const int64_t* kept, const float* weights, int64_t n, float* density_gradient, float* color_gradient);
 
  private:
-  std::vector<float> positions_, unit_, encoded_, features_, sigma_, color_, to_sigma_, to_color_, to_features_, to_encoded_;
+  std::vector<float> positions_, unit_, encoded_, features_, sigma_, slope_, color_, to_sigma_, to_color_,
+      to_features_, to_encoded_;
   std::vector<int32_t> rays_;
   std::vector<uint8_t> inside_;
   std::vector<char> density_record_, color_record_;

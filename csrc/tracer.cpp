@@ -1,7 +1,6 @@
 #include "tracer.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "kernels/composite.h"
@@ -10,11 +9,12 @@
 namespace polyfield {
 namespace {
 
-const char* env(const char* n, const char* d) { const char* v = std::getenv(n); return v ? v : d; }
-const int64_t tile_rays = std::atoi(env("PF_TILE", "256"));
-const int64_t first_samples = std::atoi(env("PF_FIRST", "16")), later_samples = std::atoi(env("PF_LATER", "16"));
-const float enough = (float)std::atof(env("PF_ENOUGH", "8"));
-const float growth = (float)std::atof(env("PF_GROWTH", "2"));
+constexpr int64_t tile_rays = 256;
+// Samples of a ray at a turn. More would be looked at in vain where nothing is known of the cells yet.
+constexpr int64_t most_samples = 16;
+// A turn ends where the cells' depths say that next to nothing behind can be seen: they are estimates, from above. A
+// ray that then still sees meets thin stuff, and goes further each time.
+constexpr float enough = 8.f, growth = 2.f;
 
 // Some rays of a tile under way.
 struct Front {
@@ -139,8 +139,8 @@ int64_t Tracer::Workspace::march(const TraceRays& rays, const TraceSettings& set
     batch.directions = rays.directions + 3 * first;
     batch.jitter = rays.jitter == nullptr ? nullptr : rays.jitter + first;
   }
-  const MarchStretch stretch = {begins ? nullptr : front.begin.data(), begins ? first_samples : later_samples, depth,
-                                settings.depths, room(resume, alive)};
+  const MarchStretch stretch = {begins ? nullptr : front.begin.data(), most_samples, depth, settings.depths,
+                                room(resume, alive)};
   int64_t* offsets = room(turn.offsets, alive + 1);
   room(spans, alive);
   room(first_run, alive);

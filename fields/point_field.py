@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from polyfield import native
-from polyfield.fields.ops.density import LIMIT
+from polyfield.fields.ops.density import ACTIVATIONS, LIMIT
 from polyfield.fields.radiance import RadianceField
 
 __all__ = ["native_conditions", "point_field"]
@@ -25,17 +25,18 @@ def point_field(field: RadianceField) -> Any | None:
     config, directions = field.config, field.direction_encoder
     parts = (field.domain, field.encoder, field.density_head, field.color_head)
     names = ("native_place", "native_points", "native_network", "native_network")
-    offers = [getattr(part, name, None) for part, name in zip(parts, names, strict=True)]
     # The sigmoid at the end must be the colour head's own, and what encodes directions be fixed.
-    if None in offers or config.density != "exp" or config.color != "none":
-        return None
-    if directions is not None and directions.groups():
+    able = all(hasattr(part, name) for part, name in zip(parts, names, strict=True))
+    if not able or config.color != "none" or (directions is not None and directions.groups()):
         return None
     if not native.usable(*field.parameters()) or not native.at_once(torch.empty(0)):
         return None
-    place, points, density, color = (offer() for offer in offers)
+    place, points, density, color = (
+        getattr(part, name)() for part, name in zip(parts, names, strict=True)
+    )
     gain = config.density_gain / field.domain.scale
-    return native.core().PointField(*place, points, density, color, gain, LIMIT)
+    activation = list(ACTIVATIONS).index(config.density)
+    return native.core().PointField(*place, points, density, color, activation, gain, LIMIT)
 
 
 def native_conditions(conditions: Tensor | None) -> tuple[int, int, int]:

@@ -91,7 +91,7 @@ def replay_reference(
         # imports a computer algebra system, for half a second.
         towards = torch.dot(sigma, to_sigma)
         towards = towards + torch.dot(color.reshape(-1), to_color.reshape(-1))
-        towards.backward()  # type: ignore[no-untyped-call]
+        towards.backward()
 
 
 _players = threading.local()  # one for each thread: it keeps its workspaces between calls

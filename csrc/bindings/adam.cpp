@@ -1,5 +1,6 @@
 #include "kernels/adam.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "bindings/module.h"
@@ -7,6 +8,8 @@
 
 namespace polyfield {
 namespace {
+
+constexpr int64_t task_lines = 4096;
 
 // Returns whether a gradient was not finite.
 bool step(Address value, Address gradient, Address first, Address second, Address count, Address touched, int64_t n,
@@ -24,7 +27,10 @@ bool step(Address value, Address gradient, Address first, Address second, Addres
                                  corrections};
   const py::gil_scoped_release let_others_run;
   std::atomic<bool> unusable{false};
-  parallel_for((n + adam_line - 1) / adam_line, 1024, [&](int64_t begin, int64_t end, int) {
+  // Tasks and not halves: coarse levels of a grid are touched everywhere, fine ones here and there.
+  const int64_t lines = (n + adam_line - 1) / adam_line;
+  parallel_tasks((lines + task_lines - 1) / task_lines, [&](int64_t task, int) {
+    const int64_t begin = task * task_lines, end = std::min(lines, begin + task_lines);
     if (adam().step(tensor, settings, begin, end)) unusable = true;
   });
   return unusable;

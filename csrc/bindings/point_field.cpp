@@ -16,7 +16,7 @@ namespace {
 using Triple = std::array<float, 3>;
 
 PointField field_of(bool ball, const Triple& low, const Triple& inverse, const PointEncoder& encoder,
-                    const PointNetwork& density, const PointNetwork& color, float gain, float limit) {
+                    const PointNetwork& density, const PointNetwork& color, int activation, float gain, float limit) {
   PointField field = {};
   field.domain.ball = ball;
   std::copy(low.begin(), low.end(), field.domain.low);
@@ -24,6 +24,7 @@ PointField field_of(bool ball, const Triple& low, const Triple& inverse, const P
   field.encoder = &encoder;
   field.density = density;
   field.color = color;
+  field.activation = static_cast<DensityActivation>(activation);
   field.gain = gain;
   field.limit = limit;
   return field;

@@ -20,6 +20,7 @@ def _exp(raw: Tensor) -> Tensor:
     return raw.clamp(max=LIMIT).exp()
 
 
+# In the order of csrc/point_field.h.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "exp": _exp,
     "softplus": nn.functional.softplus,

@@ -13,14 +13,14 @@ HERE = Path(__file__).resolve().parent
 FILES = [
     *(
         HERE / f"test_{name}.py"
-        for name in ("composite", "march", "occupancy", "carve", "roulette")
+        for name in ("composite", "march", "occupancy", "carve", "roulette", "trace")
     ),
     HERE.parent / "training" / "test_adam.py",
+    HERE.parent / "training" / "test_photometric.py",
+    HERE.parent / "fields" / "test_replay.py",
 ]
 # The rest is about arguments, or closed forms that hold for the reference alone.
-TESTS = (
-    "agree or skipping or law or gradient or entries or equals or distances or surfaces or visible"
-)
+TESTS = "agree or skipping or law or gradient or entries or equals or distances or surfaces or visible or agrees"
 
 
 @pytest.mark.parametrize("isa", ["base", "avx2", "off"])

@@ -1,20 +1,26 @@
-"""Tracing in stretches sees what one march over everything sees."""
+"""Tracing sees what one march over everything sees, natively and by turns in Python."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from polyfield.fields.model import build_model
-from polyfield.fields.presets import preset
+from polyfield.fields.presets import preset, preset_names
 from polyfield.renderers.composite import composite, visible
 from polyfield.renderers.march import MarchSettings, march
+from polyfield.renderers.trace import Rays, trace, trace_by_turns
 from polyfield.renderers.volume import VolumeRenderer
 
 
-def renderer(gain: float, **render: object) -> VolumeRenderer:
-    """A hash grid in fresh weights: a fog of nearly even density."""
-    field = preset("hashgrid")["field"] | {"density_gain": gain}
-    field["encoder"] |= {"log2_table": 12, "levels": 3}
+def renderer(gain: float, name: str = "hashgrid", **render: object) -> VolumeRenderer:
+    """A field in fresh weights: a fog of nearly even density."""
+    field = preset(name)["field"] | {"density_gain": gain}
+    if name == "hashgrid":
+        field["encoder"] |= {"log2_table": 12, "levels": 3}
+    if name == "nerf":
+        field["density_head"] |= {"width": 16, "hidden": 3, "skips": [2]}
     corner = [1.0, 1.0, 1.0]
     domain = {"kind": "box", "low": [-1.0, -1.0, -1.0], "high": corner}
     config = {"low": [-1.0, -1.0, -1.0], "high": corner, "resolution": 16, **render}
@@ -55,6 +61,45 @@ def test_a_picture_does_not_depend_on_the_stretches(gain: float, cone: float) ->
     seen = made.render_rays(origins, directions, torch.zeros(500, 3))
     # The same samples in both, composited with the same kernel; the field's batches differ, and with them roundings.
     assert (seen.color - whole(made, origins, directions, 0.0)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("least", [0.0, 1e-2])
+@pytest.mark.parametrize(("gain", "cone"), [(3.0, 0.0), (3.0, 0.01), (100.0, 0.0)])
+def test_law_of_tracing(name: str, least: float, gain: float, cone: float) -> None:
+    """Natively and by turns the same samples are found, and the field says the same of them."""
+    made = renderer(gain, name, steps=300, cone=cone)
+    origins, directions = rays(1100)  # three tiles of rays
+    jitter = torch.rand(1100, generator=Generator().manual_seed(2))
+    seen = Rays(origins, directions, 0.0, 1e9, jitter)
+    settings = MarchSettings(made.config.step, made.config.cone)
+    one = trace(seen, made.grid, settings, made.field, least, keep_encoded=True)
+    other = trace_by_turns(seen, made.grid, settings, made.field, least)
+    assert torch.equal(one.samples.ray_offsets, other.samples.ray_offsets)
+    assert torch.equal(one.samples.ray_ids, other.samples.ray_ids)
+    assert len(one.samples) > 1100
+    for mine, theirs in (
+        (one.samples.positions, other.samples.positions),
+        (one.samples.t0, other.samples.t0),
+        (one.samples.t1, other.samples.t1),
+        (one.sigma, other.sigma),
+        (one.color, other.color),
+    ):
+        # The same kernels over other batches: they may differ in the last bits of a remainder loop.
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    if one.encoded is not None:
+        unit, _ = made.field.domain.place(one.samples.positions)
+        with torch.no_grad():
+            torch.testing.assert_close(one.encoded.t(), made.field.encoder(unit))
+
+
+def test_a_field_without_native_parts_is_traced_by_turns() -> None:
+    made = renderer(3.0)
+    made.field.config = replace(made.field.config, color="sigmoid")  # nobody's own sigmoid
+    origins, directions = rays(40)
+    seen = made.trace(origins, directions, 1e-2, keep_encoded=True)
+    assert seen.encoded is None
+    assert len(seen.samples) > 40
 
 
 def test_what_is_left_out_weighs_no_more_than_allowed() -> None:
