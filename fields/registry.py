@@ -9,6 +9,7 @@ Listing kinds imports nothing; a file is loaded when its kind is chosen. So addi
 A config names a part as `{"kind": "hash_grid", "levels": 8}`: the kind, and whatever keys its `Config` has.
 
 Encoders: `build(config, dim, generator) -> Encoder`. Heads: `build(config, inputs, outputs, generator) -> Head`.
+Parts that offer a native form of themselves make rendering and training quicker: see `polyfield.fields.point_field`.
 """
 
 import pkgutil
