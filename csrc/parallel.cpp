@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -31,30 +33,53 @@ int64_t range_edge(int64_t n, int64_t grain, int64_t part, int64_t parts) {
   return std::min(n, blocks * part / parts * grain);
 }
 
-// Runs job(t) for t in [0, threads).
+// The first exception of several threads: one that left its thread would end the process.
+class Caught {
+ public:
+  template <class Job>
+  void call(Job&& job, int t) noexcept {
+    try {
+      job(t);
+    } catch (...) {
+      const std::lock_guard<std::mutex> alone(mutex_);
+      if (!first_) first_ = std::current_exception();
+    }
+  }
+  void rethrow() {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr first_;
+};
+
+// Runs job(t) for t in [0, threads). Where some of them throw, the first of them throws here, after all have ended.
 template <class Job>
 void run_on(int threads, Job&& job) {
   if (threads == 1) {
     job(0);
     return;
   }
+  Caught caught;
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(threads)
   {
     // The runtime may grant fewer threads than asked for: the rest of the parts are then done in turn.
-    for (int t = omp_get_thread_num(); t < threads; t += omp_get_num_threads()) job(t);
+    for (int t = omp_get_thread_num(); t < threads; t += omp_get_num_threads()) caught.call(job, t);
   }
 #else
   std::vector<std::thread> others;
-  const auto work = [&job](int t) {
+  const auto work = [&](int t) {
     at_work = true;
-    job(t);
+    caught.call(job, t);
     at_work = false;
   };
   for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
   work(0);
   for (auto& other : others) other.join();
 #endif
+  caught.rethrow();
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ void Photometric::block(const PhotometricRays& rays, const PhotometricGradients&
       sums.loss += weight * rays.delta * (far < 1.f ? 0.5f * far * far : far - 0.5f);
       sums.square += weight * off * off;
       to_color_[c] = weight * scale * (far < 1.f ? off / rays.delta : off < 0.f ? -1.f : 1.f);
-      if (!(far - far == 0.f)) to_color_[c] = off;  // a NaN or an infinity stays one
+      if (off != off) to_color_[c] = off;  // a NaN stays one
     }
   }
   composite().backward(in, weights_.data(), left_.data(), {to_color_.data(), nullptr, nullptr, nullptr, nullptr},

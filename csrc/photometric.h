@@ -23,7 +23,7 @@ struct PhotometricGradients {
   float* importance;   // [N]: their size with respect to log density and to colour before a sigmoid
 };
 
-// Means over rays and channels, by weight.
+// Of all rays and channels, by weight: sums, and in the end means.
 struct PhotometricSums {
   double loss, square;
 };
@@ -35,7 +35,8 @@ class Photometric {
  private:
   void block(const PhotometricRays& rays, const PhotometricGradients& out, float scale, int64_t begin, int64_t end,
              PhotometricSums& sums);
-  std::vector<float> color_, depth_, opacity_, left_, weights_, to_color_, to_background_;
+  std::vector<float> color_, left_, weights_, to_color_, to_background_;
+  std::vector<float> depth_, opacity_;  // compositing gives them too
   std::vector<PhotometricSums> sums_;
 };
 

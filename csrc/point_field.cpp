@@ -82,7 +82,7 @@ void PointField::activate(const float* features, const uint8_t* inside, int64_t 
   for (int64_t i = begin; i < end; ++i) {
     const float raw = features[i * stride], power = std::exp(-std::fabs(raw));  // a NaN stays one
     const bool soft = activation == DensityActivation::softplus;
-    const float value = soft ? (raw > 0.f ? raw : raw - raw) + std::log1p(power) : raw < 0.f ? 0.f : raw;
+    const float value = soft ? (raw > 0.f ? raw : 0.f) + std::log1p(power) : raw < 0.f ? 0.f : raw;
     const float rise = soft ? (raw > 0.f ? 1.f : power) / (1.f + power) : raw > 0.f ? 1.f : 0.f;
     sigma[i] = inside[i] ? gain * value : 0.f;
     if (slope != nullptr) slope[i] = inside[i] ? gain * rise : 0.f;

@@ -1,6 +1,7 @@
 #include "replay.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "parallel.h"
 
@@ -9,7 +10,7 @@ namespace polyfield {
 constexpr int64_t grain = 2048;           // samples whose gathering is worth a thread
 constexpr int64_t most_kept = 256 << 20;  // bytes of a network's activations; those beyond are computed again
 
-void Replay::run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
+bool Replay::run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
                  const int64_t* kept, const float* weights, int64_t n, float* density_gradient, float* color_gradient) {
   const int64_t width = field.encoder->width(), outputs = field.features();
   float *positions = room(positions_, 3 * n), *unit = room(unit_, 3 * n), *encoded = room(encoded_, width * n),
@@ -18,7 +19,18 @@ void Replay::run(const PointField& field, const ReplaySamples& samples, const Po
         *to_encoded = room(to_encoded_, width * n);
   int32_t* rays = room(rays_, n);
   uint8_t* inside = room(inside_, n);
+  std::atomic<bool> strange{false};
   parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
+    bool known = true;
+    for (int64_t i = begin; i < end && known; ++i) {
+      known = kept[i] >= 0 && kept[i] < samples.count;
+      const int32_t ray = known ? samples.rays[kept[i]] : -1;
+      known = known && (conditions.columns == 0 || (ray >= 0 && ray < conditions.rays));
+    }
+    if (!known) {
+      strange = true;
+      return;
+    }
     for (int64_t i = begin; i < end; ++i) {
       const int64_t from = kept[i];
       for (int a = 0; a < 3; ++a) {
@@ -31,6 +43,7 @@ void Replay::run(const PointField& field, const ReplaySamples& samples, const Po
     for (int64_t f = 0; samples.encoded != nullptr && f < width; ++f)
       for (int64_t i = begin; i < end; ++i) encoded[f * n + i] = samples.encoded[f * samples.count + kept[i]];
   });
+  if (strange) return false;
   field.domain.place(positions, n, unit, inside);
   if (samples.encoded == nullptr) field.encoder->encode(unit, n, encoded);
 
@@ -56,6 +69,7 @@ void Replay::run(const PointField& field, const ReplaySamples& samples, const Po
   mlp().backward(density.shape, points, density.weights, density.bf16, {{to_features, outputs, 1}, {features, outputs, 1}},
                  {{to_encoded, 1, n}, density_gradient, nullptr}, n, of_density);
   field.encoder->add_gradients(unit, n, to_encoded);
+  return true;
 }
 
 }  // namespace polyfield

@@ -21,8 +21,9 @@ struct ReplaySamples {
 class Replay {
  public:
   // Adds the gradients of samples kept[0 .. n), each times its weight. Those of the networks are written to flat
-  // vectors, those of the encoder are added where it keeps them.
-  void run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
+  // vectors, those of the encoder are added where it keeps them. False, and nothing done, where one of them does not
+  // exist, or its ray has no conditions.
+  bool run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
            const int64_t* kept, const float* weights, int64_t n, float* density_gradient, float* color_gradient);
 
  private:

@@ -14,7 +14,9 @@ constexpr int64_t tile_rays = 256;
 constexpr int64_t most_samples = 16;
 // A turn ends where the cells' depths say that next to nothing behind can be seen: they are estimates, from above. A
 // ray that then still sees meets thin stuff, and goes further each time.
-constexpr float enough = 8.f, growth = 2.f;
+constexpr float enough = 8.f, growth = 2.f, boundless = 1e30f;
+// Visible samples of which the memory is kept for the next time: what training asks for again and again.
+constexpr int64_t usual_samples = 1 << 18;
 
 // Some rays of a tile under way.
 struct Front {
@@ -99,7 +101,7 @@ size_t Tracer::Workspace::follow(const TraceRays& rays, const TraceSettings& set
   for (int64_t r = 0; r < count; ++r) front.ray.push_back(static_cast<int32_t>(r));
   float depth = enough;
   size_t k = 0;
-  for (; !front.ray.empty(); ++k, depth *= growth) {
+  for (; !front.ray.empty(); ++k, depth = std::min(depth * growth, boundless)) {
     if (turns.size() == k) turns.emplace_back();
     Turn& turn = turns[k];
     const int64_t n = march(rays, settings, front, first, k == 0, depth, turn);
@@ -188,7 +190,7 @@ void Tracer::Workspace::merge(const TraceRays& rays, const TraceSettings& settin
   field.shade(rows, rays.conditions, ids.data(), total, room(tile.color, 3 * total));
 }
 
-void Tracer::collect(const int64_t* offsets, int64_t encoded_width, const TracedSamples& out) const {
+void Tracer::collect(const int64_t* offsets, int64_t encoded_width, const TracedSamples& out) {
   const int64_t tiles = (rays_ + tile_rays - 1) / tile_rays, all = offsets[rays_];
   parallel_tasks(tiles, [&](int64_t t, int) {
     const Tile& tile = tiles_[t];
@@ -204,6 +206,10 @@ void Tracer::collect(const int64_t* offsets, int64_t encoded_width, const Traced
     for (int64_t r = first; r < last; ++r)
       std::fill(out.ray_ids + offsets[r], out.ray_ids + offsets[r + 1], static_cast<int32_t>(r));
   });
+  if (all > usual_samples) {
+    tiles_ = {};
+    workspaces_ = {};
+  }
 }
 
 }  // namespace polyfield

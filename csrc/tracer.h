@@ -42,8 +42,8 @@ class Tracer {
   // Finds the samples of each ray before which at least min_transmittance is left. Fills offsets [R + 1]; returns how
   // many samples the field was asked about.
   int64_t trace(const TraceRays& rays, const TraceSettings& settings, const PointField& field, int64_t* offsets);
-  // Writes the samples that the last `trace` found.
-  void collect(const int64_t* offsets, int64_t encoded_width, const TracedSamples& out) const;
+  // Writes the samples that the last `trace` found, and gives back their memory if it is much.
+  void collect(const int64_t* offsets, int64_t encoded_width, const TracedSamples& out);
 
  private:
   struct Tile;

@@ -2,13 +2,15 @@
 
 It computes what `RadianceField` computes, by the same kernels, without Python in between. A domain takes part by
 offering `native_place`, an encoder `native_points`, a head `native_network`; where one of them does not, there is no
-such object, and callers use the field itself.
+such object, and callers use the field itself. So they do where a part is not what it was written as: a subclass that
+computes something else, or a module with hooks or parametrizations.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from polyfield import native
 from polyfield.fields.ops.density import ACTIVATIONS, LIMIT
@@ -26,7 +28,7 @@ def point_field(field: RadianceField) -> Any | None:
     parts = (field.domain, field.encoder, field.density_head, field.color_head)
     names = ("native_place", "native_points", "native_network", "native_network")
     # The sigmoid at the end must be the colour head's own, and what encodes directions be fixed.
-    able = all(hasattr(part, name) for part, name in zip(parts, names, strict=True))
+    able = all(_able(part, name) for part, name in zip(parts, names, strict=True))
     if not able or config.color != "none" or (directions is not None and directions.groups()):
         return None
     if not native.usable(*field.parameters()) or not native.at_once(torch.empty(0)):
@@ -39,8 +41,20 @@ def point_field(field: RadianceField) -> Any | None:
     return native.core().PointField(*place, points, density, color, activation, gain, LIMIT)
 
 
+def _able(part: Any, name: str) -> bool:
+    """Whether a part offers a native form, of what it itself computes."""
+    module = isinstance(part, nn.Module)
+    if module and (part._forward_hooks or part._forward_pre_hooks or is_parametrized(part)):
+        return False
+    owners = [
+        next((cls for cls in type(part).__mro__ if method in vars(cls)), None)
+        for method in (name, "forward" if module else "place")
+    ]
+    return owners[0] is not None and owners[0] is owners[1]
+
+
 def native_conditions(conditions: Tensor | None) -> tuple[int, int, int]:
-    """Tell native code where the conditions of rays [R, C] lie: address, R and C."""
+    """Tell native code where the conditions of rays [R, C], contiguous, lie: address, R and C."""
     if conditions is None:
         return 0, 0, 0
     return conditions.data_ptr(), *conditions.shape

@@ -113,7 +113,7 @@ class RadianceField(nn.Module):
         if self.direction_encoder is None:
             return None
         encoded: Tensor = self.direction_encoder(directions)
-        return encoded
+        return encoded.contiguous()
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained, with the slot's name before the part's own."""

@@ -1,7 +1,7 @@
 """Going backwards through a radiance field at some of the samples of a trace.
 
-A trace evaluates a field without a graph. Once the loss has said what each sample's density and colour are worth, the
-field is evaluated again, with a graph, at the samples that were chosen to matter.
+A trace evaluates a field and keeps nothing for going back. Once the loss has said what each sample's density and colour
+are worth, the field is evaluated again at the samples that were chosen to matter, and gone through backwards.
 """
 
 import threading
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from polyfield import native
+from polyfield.errors import ShapeError
 from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.point_field import native_conditions, point_field
 from polyfield.fields.radiance import RadianceField
@@ -37,11 +38,17 @@ def replay(
         weights: Factor on what each of these contributes.
         sigma_gradient, color_gradient: Of the loss, with respect to each sample's density and colour.
         encoded: What the encoder gives at the samples, where that is known already: it is not asked again.
+
+    Raises:
+        ShapeError: Shapes do not fit together, or `kept` names samples that are not there.
     """
+    _check(field, samples, kept, weights, sigma_gradient, color_gradient, encoded)
     if not len(kept):
         return
     points = point_field(field)
-    if points is None or not native.usable(sigma_gradient, color_gradient, samples.positions):
+    floats = (sigma_gradient, color_gradient, weights, samples.positions, samples.directions)
+    frozen = not all(parameter.requires_grad for parameter in field.parameters())
+    if points is None or frozen or not native.usable(*floats):
         replay_reference(field, samples, kept, weights, sigma_gradient, color_gradient)
         return
     player = getattr(_players, "player", None)
@@ -53,11 +60,12 @@ def replay(
     gradients = [torch.empty_like(w) for w in networks]
     tensors = (samples.positions, samples.ray_ids, sigma_gradient, color_gradient, kept, weights)
     positions, rays, to_sigma, to_color, rows, factors = (t.detach().contiguous() for t in tensors)
-    player.run(
+    known = None if encoded is None else encoded.contiguous()
+    fits = player.run(
         points,
         positions.data_ptr(),
         rays.data_ptr(),
-        0 if encoded is None else encoded.data_ptr(),
+        0 if known is None else known.data_ptr(),
         to_sigma.data_ptr(),
         to_color.data_ptr(),
         len(samples),
@@ -67,6 +75,10 @@ def replay(
         len(rows),
         *(gradient.data_ptr() for gradient in gradients),
     )
+    if not fits:
+        raise ShapeError(
+            f"replay: kept must name samples in 0..{len(samples) - 1}, of rays in 0..{samples.rays - 1}."
+        )
     for parameter, gradient in zip(networks, gradients, strict=True):
         parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
@@ -92,6 +104,43 @@ def replay_reference(
         towards = torch.dot(sigma, to_sigma)
         towards = towards + torch.dot(color.reshape(-1), to_color.reshape(-1))
         towards.backward()
+
+
+def _check(
+    field: RadianceField,
+    samples: Samples,
+    kept: Tensor,
+    weights: Tensor,
+    sigma_gradient: Tensor,
+    color_gradient: Tensor,
+    encoded: Tensor | None,
+) -> None:
+    count = len(samples)
+    wanted = [
+        ("positions", samples.positions, (count, 3)),
+        ("ray_ids", samples.ray_ids, (count,)),
+        ("sigma_gradient", sigma_gradient, (count,)),
+        ("color_gradient", color_gradient, (count, 3)),
+        ("weights", weights, tuple(kept.shape[:1])),
+    ]
+    if encoded is not None:
+        wanted.append(("encoded", encoded, (field.encoder.out_dim, count)))
+    for name, tensor, shape in wanted:
+        if tensor.shape != shape:
+            raise ShapeError(
+                f"replay: {name} must be {list(shape)} here, but is {list(tensor.shape)}."
+            )
+    for name, tensor, dtype in (
+        ("kept", kept, torch.int64),
+        ("ray_ids", samples.ray_ids, torch.int32),
+    ):
+        if tensor.dtype != dtype or tensor.ndim != 1:
+            raise ShapeError(
+                f"replay: {name} must be {dtype} in one dimension, but is {tensor.dtype} "
+                f"{list(tensor.shape)}."
+            )
+    if not weights.dtype == sigma_gradient.dtype == color_gradient.dtype == samples.positions.dtype:
+        raise ShapeError("replay: positions, weights and gradients must be floats of one kind.")
 
 
 _players = threading.local()  # one for each thread: it keeps its workspaces between calls

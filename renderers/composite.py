@@ -139,9 +139,12 @@ def visible(
         ShapeError: Shapes or dtypes do not fit together.
     """
     _check("visible", sigma, t0, t1, ray_offsets)
-    if left is not None and (left.shape != (len(ray_offsets) - 1,) or not left.is_contiguous()):
+    rays = len(ray_offsets) - 1
+    if left is not None and (
+        left.shape != (rays,) or left.dtype != sigma.dtype or not left.is_contiguous()
+    ):
         raise ShapeError(
-            f"visible: left must be [{len(ray_offsets) - 1}] and contiguous, but is {list(left.shape)}."
+            f"visible: left must be contiguous {sigma.dtype} [{rays}], but is {left.dtype} {list(left.shape)}."
         )
     if not native.usable(sigma, t0, t1, ray_offsets):
         return visible_reference(sigma, t0, t1, ray_offsets, min_transmittance, left)

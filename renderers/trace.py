@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from polyfield import native
+from polyfield.errors import ShapeError
 from polyfield.fields.ops.rows import copy_runs
 from polyfield.fields.point_field import native_conditions, point_field
 from polyfield.fields.radiance import RadianceField
@@ -40,6 +41,9 @@ class Rays:
         origins, directions: World units; directions are unit vectors.
         near, far: Between which there may be something, world units from the origin.
         jitter: Where in its step each ray's samples sit, in [0, 1); None: in the middle.
+
+    Raises:
+        ShapeError: Shapes or dtypes do not fit together.
     """
 
     origins: Float[Tensor, "R 3"]
@@ -47,6 +51,20 @@ class Rays:
     near: float
     far: float
     jitter: Float[Tensor, " R"] | None = None
+
+    def __post_init__(self) -> None:
+        rays = len(self.origins)
+        jitter = self.origins[:, :1].flatten() if self.jitter is None else self.jitter
+        for name, tensor, shape in (
+            ("origins", self.origins, (rays, 3)),
+            ("directions", self.directions, (rays, 3)),
+            ("jitter", jitter, (rays,)),
+        ):
+            if tensor.shape != shape or tensor.dtype != self.origins.dtype:
+                raise ShapeError(
+                    f"trace: {name} must be {list(shape)} like the origins' {self.origins.dtype}, but is "
+                    f"{tensor.dtype} {list(tensor.shape)}."
+                )
 
     def __len__(self) -> int:
         return int(self.origins.shape[0])
@@ -84,7 +102,7 @@ def trace(
     """Trace rays through a field. No gradient flows.
 
     Args:
-        rays: At most 65,536.
+        rays: At most 65,536 for a field without a native form.
         grid: Which cells are occupied, and what they are thought to absorb.
         settings: Steps; its limits are not used.
         field: Says densities and colours.
@@ -149,7 +167,7 @@ def trace_by_turns(
         limits = replace(
             settings,
             max_samples=_LATER if turn else _FIRST,
-            max_depth=_ENOUGH * _GROWTH**turn,
+            max_depth=_ENOUGH * _GROWTH ** min(turn, 30),
         )
         stretch = march_stretch(
             rays.origins[alive],
@@ -168,7 +186,7 @@ def trace_by_turns(
         parts.append(_Part(alive, seen, marched, sigma, features))
         onward = ((stretch.resume >= 0) & (left >= min_transmittance)).nonzero()[:, 0]
         alive, begin, left = alive[onward], stretch.resume[onward], left[onward]
-    samples, sigma, features = _merged(parts, rays.directions)
+    samples, sigma, features = _merged(parts, rays.directions, field.config.features)
     return Traced(samples, sigma, field.color(samples, features), evaluated)
 
 
@@ -193,7 +211,7 @@ class _Part:
     features: Float[Tensor, "N F"]
 
 
-def _merged(parts: list[_Part], directions: Tensor) -> tuple[Samples, Tensor, Tensor]:
+def _merged(parts: list[_Part], directions: Tensor, width: int) -> tuple[Samples, Tensor, Tensor]:
     """Put the stretches of each ray one behind the other."""
     rays = directions.shape[0]
     counts = torch.zeros(rays, dtype=torch.int64)
@@ -202,7 +220,6 @@ def _merged(parts: list[_Part], directions: Tensor) -> tuple[Samples, Tensor, Te
     offsets = torch.zeros(rays + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=offsets[1:])
     total = int(offsets[-1])
-    width = parts[0].features.shape[1] if parts else 0
     positions, features = directions.new_empty(total, 3), directions.new_empty(total, width)
     t0, t1, sigma = (directions.new_empty(total) for _ in range(3))
     place = offsets[:-1].clone()

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["VolumeConfig", "VolumeRenderer"]
 
-_CHUNK = 1 << 15  # rays drawn at once: half a million samples to begin with, some 100 MB
+_CHUNK = (
+    1 << 14
+)  # rays drawn at once: what lies along them is in memory, 44 bytes for each sample that can be seen
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)  # of a byte, lowest first
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from polyfield import native
+from polyfield.errors import ShapeError
 from polyfield.renderers.composite import composite
 from polyfield.renderers.trace import Traced
 from polyfield.training.ray_source import RayBatch
@@ -45,8 +46,12 @@ def photometric(
         batch: The rays. Those of weight 0 do not count; means are over the others.
         background: Behind the samples, and behind the pixel where it is transparent.
         delta: Where the loss turns from square to linear.
+
+    Raises:
+        ShapeError: The batch is not that of the trace, or numbers are not floats of one kind.
     """
     samples = traced.samples
+    _check(traced, batch, background)
     tensors = [
         *(traced.sigma, traced.color, samples.t0, samples.t1, samples.ray_offsets, background),
         *(batch.color, batch.alpha, *([] if batch.weights is None else [batch.weights])),
@@ -94,6 +99,34 @@ def photometric_reference(
     return Photometric(
         float(loss.detach()), float(squares.sum() / counted), to_sigma, to_color, importance
     )
+
+
+def _check(traced: Traced, batch: RayBatch, background: Tensor) -> None:
+    samples = traced.samples
+    rays, count = samples.rays, len(samples)
+    wanted = [
+        ("sigma", traced.sigma, (count,)),
+        ("color", traced.color, (count, 3)),
+        ("t0", samples.t0, (count,)),
+        ("t1", samples.t1, (count,)),
+        ("background", background, (rays, 3)),
+        ("the batch's color", batch.color, (rays, 3)),
+        ("the batch's alpha", batch.alpha, (rays,)),
+    ]
+    if batch.weights is not None:
+        wanted.append(("the batch's weights", batch.weights, (rays,)))
+    for name, tensor, shape in wanted:
+        if tensor.shape != shape or tensor.dtype != traced.sigma.dtype:
+            raise ShapeError(
+                f"photometric: {name} must be {traced.sigma.dtype} {list(shape)} here, but is "
+                f"{tensor.dtype} {list(tensor.shape)}."
+            )
+    offsets = samples.ray_offsets
+    if offsets.dtype != torch.int64 or offsets.shape != (rays + 1,) or int(offsets[-1]) != count:
+        raise ShapeError(
+            f"photometric: ray_offsets must be int64 [{rays + 1}] and end at {count}, but is {offsets.dtype} "
+            f"{list(offsets.shape)}."
+        )
 
 
 _judges = threading.local()  # one for each thread: it keeps its workspaces between calls

@@ -1,9 +1,9 @@
 """The task of fitting a radiance field to posed images.
 
-A step renders a batch of rays without a graph, takes the gradient of the loss with respect to each sample's density and
-colour from the compositor, and then evaluates the field again, with a graph, only at the samples that matter: each is
-kept with a probability that grows with its gradient and weighted by the inverse, so the expected gradient is exact.
-It needs no memory for the other samples and a quarter of the work, whatever the field is made of.
+A step renders a batch of rays and keeps nothing for going back, takes the gradient of the loss with respect to each
+sample's density and colour from the compositor, and then goes backwards through the field only at the samples that
+matter: each is kept with a probability that grows with its gradient and weighted by the inverse, so the expected
+gradient is exact. It needs no memory for the other samples and a quarter of the work, whatever the field is made of.
 """
 
 from dataclasses import dataclass

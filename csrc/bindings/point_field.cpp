@@ -60,21 +60,22 @@ int64_t trace(Tracer& tracer, Address origins, Address directions, Address jitte
                       settings, field, at<int64_t>(offsets));
 }
 
-void collect(const Tracer& tracer, Address offsets, int64_t encoded_width, Address positions, Address t0, Address t1,
+void collect(Tracer& tracer, Address offsets, int64_t encoded_width, Address positions, Address t0, Address t1,
              Address sigma, Address color, Address encoded, Address ray_ids) {
   tracer.collect(at<const int64_t>(offsets), encoded_width,
                  {at<float>(positions), at<float>(t0), at<float>(t1), at<float>(sigma), at<float>(color),
                   at<float>(encoded), at<int32_t>(ray_ids)});
 }
 
-void replay(Replay& replay, const PointField& field, Address positions, Address rays, Address encoded,
+// False, and nothing done, where a sample or a ray is asked for that is not there.
+bool replay(Replay& replay, const PointField& field, Address positions, Address rays, Address encoded,
             Address sigma_gradient, Address color_gradient, int64_t count, const Conditions& conditions, Address kept,
             Address weights, int64_t n, Address density_weights, Address color_weights) {
-  replay.run(field,
-             {at<const float>(positions), at<const int32_t>(rays), at<const float>(encoded),
-              at<const float>(sigma_gradient), at<const float>(color_gradient), count},
-             conditions_of(conditions), at<const int64_t>(kept), at<const float>(weights), n,
-             at<float>(density_weights), at<float>(color_weights));
+  return replay.run(field,
+                    {at<const float>(positions), at<const int32_t>(rays), at<const float>(encoded),
+                     at<const float>(sigma_gradient), at<const float>(color_gradient), count},
+                    conditions_of(conditions), at<const int64_t>(kept), at<const float>(weights), n,
+                    at<float>(density_weights), at<float>(color_weights));
 }
 
 std::pair<double, double> photometric(Photometric& photometric, const std::array<Address, 6>& samples, int64_t rays,
@@ -93,7 +94,7 @@ std::pair<double, double> photometric(Photometric& photometric, const std::array
 
 POLYFIELD_BINDINGS(point_field) {
   using namespace polyfield;
-  py::class_<PointEncoder>(m, "PointEncoder").def_property_readonly("width", &PointEncoder::width);
+  py::class_<PointEncoder>(m, "PointEncoder");
   py::class_<HashGridPoints, PointEncoder>(m, "HashGridPoints")
       .def(py::init([](Address levels, int active, int features, bool smooth, Address table, int64_t width,
                        Address gradient, Address touched) {

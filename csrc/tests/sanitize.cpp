@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/adam.h"
@@ -96,6 +97,16 @@ void drive_parallel() {
       parallel_tasks(n, [&](int64_t task, int) { ++seen[task]; });
       for (int64_t i = 0; i < n; ++i) expect(seen[i] == 1, "parallel_tasks: a task not done once");
     }
+    bool caught = false;
+    try {
+      parallel_tasks(64, [&](int64_t task, int) {
+        if (task % 7 == 3) throw std::runtime_error("on purpose");
+      });
+    } catch (const std::runtime_error&) {
+      caught = true;
+    }
+    expect(caught, "parallel_tasks: an exception got lost");
+    parallel_for(4, 1, [&](int64_t, int64_t, int) { expect(threads == 1 || thread_count() == 1, "a region within a region"); });
   }
 }
 

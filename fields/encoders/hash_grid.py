@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from polyfield import native
-from polyfield.fields.ops.hash_grid import GridGeometry, hash_grid
+from polyfield.fields.ops.hash_grid import GridGeometry, active_levels, hash_grid
 from polyfield.fields.ops.sparse_gradient import SparseGradient
 from polyfield.fields.registry import ParameterGroup
 
@@ -83,10 +83,9 @@ class HashGrid(nn.Module):
     def native_points(self) -> Any:
         """Make the native encoder of points [N, 3] for `polyfield.fields.point_field`."""
         shape = self.geometry
-        active = shape.levels if self.max_level is None else self.max_level
         return native.core().HashGridPoints(
             shape.packed.data_ptr(),
-            active,
+            active_levels(shape, self.max_level),
             shape.features,
             shape.interpolation == "smoothstep",
             self.table.data_ptr(),

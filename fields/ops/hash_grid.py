@@ -20,7 +20,7 @@ from polyfield.fields.ops.hash_grid_geometry import GridGeometry, Level, geometr
 from polyfield.fields.ops.hash_grid_reference import hash_grid_reference
 from polyfield.fields.ops.sparse_gradient import SparseGradient
 
-__all__ = ["GridGeometry", "Level", "hash_grid", "hash_grid_reference"]
+__all__ = ["GridGeometry", "Level", "active_levels", "hash_grid", "hash_grid_reference"]
 
 
 def hash_grid(
@@ -94,6 +94,15 @@ def _checked(
             f"hash_grid: the sparse gradient must be {list(shape)}, but is "
             f"{list(gradient.values.shape)}."
         )
+    return active_levels(geometry, max_level)
+
+
+def active_levels(geometry: GridGeometry, max_level: int | None) -> int:
+    """Say how many levels are in use.
+
+    Raises:
+        ShapeError: The grid does not have that many.
+    """
     active = geometry.levels if max_level is None else max_level
     if not 0 <= active <= geometry.levels:
         raise ShapeError(

@@ -126,6 +126,11 @@ def _check(
         )
 
 
+def native_shape(shape: MlpShape) -> Any:
+    """Make the shape as the native module takes it."""
+    return _native_shape(_sizes(shape), shape.scale)
+
+
 def _sizes(shape: MlpShape) -> list[int]:
     skips = sum(1 << layer for layer in shape.skips)
     kind = ACTIVATIONS.index(shape.activation)
@@ -147,11 +152,6 @@ def _shape(sizes: Sequence[int], scale: float) -> MlpShape:
         skips=tuple(layer for layer in range(1, 9) if skips >> layer & 1),
         bias=bool(bias),
     )
-
-
-def native_shape(shape: MlpShape) -> Any:
-    """Make the shape as the native module takes it."""
-    return _native_shape(_sizes(shape), shape.scale)
 
 
 def _native_shape(sizes: Sequence[int], scale: float) -> Any:

@@ -1,11 +1,14 @@
 """Going backwards through a field natively gives the gradients of autograd."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from polyfield import native
 from polyfield.config import from_json
+from polyfield.errors import ShapeError
 from polyfield.fields.domain import Box, Contraction, Domain
 from polyfield.fields.ops.density import ACTIVATIONS
 from polyfield.fields.point_field import point_field
@@ -80,8 +83,10 @@ def test_agrees_with_autograd(name: str, known: bool, count: int, activation: st
     found = gradients(made)
     assert len(found) == len(wanted) > 1
     for mine, theirs in zip(found, wanted, strict=True):
-        # The same kernels; sums over points are split otherwise, and bf16 operands may round to the neighbour.
-        torch.testing.assert_close(mine, theirs, rtol=2e-2, atol=2e-3 * float(theirs.abs().max()))
+        # The same kernels, and the same roundings to bf16; sums over points are split otherwise. Where a sum rounds to
+        # another float32, a gradient of the layer before may round to the neighbouring bfloat16, 1/256 away.
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+        assert float((mine - theirs).norm()) < 1e-3 * float(theirs.norm())
         assert theirs.abs().max() > 0
 
 
@@ -101,6 +106,66 @@ def test_nothing_kept_changes_nothing() -> None:
     samples, _, _, to_sigma, to_color = batch(50)
     none = torch.zeros(0, dtype=torch.int64)
     replay(made, samples, none, torch.zeros(0), to_sigma, to_color)
+    assert all((g == 0).all() for g in gradients(made))
+
+
+@pytest.mark.parametrize("part", ["encoder", "density_head", "color_head"])
+def test_frozen_parameters_get_no_gradient(part: str) -> None:
+    made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
+    getattr(made, part).requires_grad_(False)
+    replay(made, *batch(300))
+    for slot in ("encoder", "density_head", "color_head"):
+        for group in getattr(made, slot).groups():
+            given = (
+                [p.grad for p in group.parameters]
+                if group.gradient is None
+                else [group.gradient.values]
+            )
+            moved = any(g is not None and bool((g != 0).any()) for g in given)
+            assert moved == (slot != part)
+
+
+def test_a_part_that_is_not_what_it_was_written_as_is_asked_itself() -> None:
+    made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
+    assert (point_field(made) is not None) == native.available()
+    handle = made.density_head.register_forward_hook(lambda *_: None)
+    assert point_field(made) is None
+    handle.remove()
+
+    class Louder(type(made.encoder)):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    made.encoder.__class__ = Louder
+    assert point_field(made) is None
+
+
+def test_a_level_that_is_not_there_is_named() -> None:
+    made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
+    made.encoder.max_level = 99
+    with pytest.raises(ShapeError, match="max_level must be from 0 to 5, but is 99"):
+        replay(made, *batch(30))
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (1, lambda kept: kept + 290, "kept must name samples in 0..299"),
+        (1, lambda kept: -kept - 1, "kept must name samples"),
+        (1, lambda kept: kept.int(), "kept must be torch.int64"),
+        (2, lambda weights: weights[:-1], "weights must be"),
+        (2, lambda weights: weights.double(), "floats of one kind"),
+        (3, lambda sigma: sigma[:, None], r"sigma_gradient must be \[300\]"),
+        (4, lambda color: color[:, :2], r"color_gradient must be \[300, 3\]"),
+    ],
+)
+@pytest.mark.skipif(not native.available(), reason="torch's own indexing errors otherwise")
+def test_what_does_not_fit_is_named(place: int, change: Any, message: str) -> None:
+    made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
+    arguments: list[Any] = list(batch(300))
+    arguments[place] = change(arguments[place])
+    with pytest.raises(ShapeError, match=message):
+        replay(made, *arguments)
     assert all((g == 0).all() for g in gradients(made))
 
 

@@ -1,16 +1,20 @@
 """Tracing sees what one march over everything sees, natively and by turns in Python."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from polyfield import native
+from polyfield.errors import ShapeError
+from polyfield.fields.domain import Contraction
 from polyfield.fields.model import build_model
 from polyfield.fields.presets import preset, preset_names
 from polyfield.renderers.composite import composite, visible
 from polyfield.renderers.march import MarchSettings, march
-from polyfield.renderers.trace import Rays, trace, trace_by_turns
+from polyfield.renderers.trace import Rays, Traced, trace, trace_by_turns
 from polyfield.renderers.volume import VolumeRenderer
 
 
@@ -87,10 +91,63 @@ def test_law_of_tracing(name: str, least: float, gain: float, cone: float) -> No
     ):
         # The same kernels over other batches: they may differ in the last bits of a remainder loop.
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    assert (one.encoded is not None) == native.available()
     if one.encoded is not None:
         unit, _ = made.field.domain.place(one.samples.positions)
         with torch.no_grad():
             torch.testing.assert_close(one.encoded.t(), made.field.encoder(unit))
+
+
+@pytest.mark.parametrize("contracted", [False, True])
+@pytest.mark.parametrize("max_level", [None, 0, 1])
+def test_law_of_tracing_in_cascades(contracted: bool, max_level: int | None) -> None:
+    made = renderer(3.0, steps=200, levels=3, cone=0.02)
+    if contracted:
+        made.field.domain = Contraction((0.0, 0.0, 0.0), 1.0)
+    made.field.encoder.max_level = max_level
+    origins, directions = rays(300)
+    settings = MarchSettings(made.config.step, made.config.cone)
+    way = (Rays(origins, directions, 0.1, 20.0), made.grid, settings, made.field, 1e-3)
+    one, other = trace(*way), trace_by_turns(*way)
+    assert torch.equal(one.samples.ray_offsets, other.samples.ray_offsets)
+    assert one.samples.positions.abs().max() > 1.5  # beyond the finest box
+    torch.testing.assert_close(one.sigma, other.sigma, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one.color, other.color, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", [trace, trace_by_turns])
+@pytest.mark.parametrize("count", [0, 7])
+def test_rays_that_meet_nothing(way: Callable[..., Traced], count: int) -> None:
+    made = renderer(3.0)
+    away = torch.tensor([[0.0, 0.0, 1.0]]).expand(count, 3)
+    seen = way(Rays(5 * away, away, 0.0, 1e9), made.grid, MarchSettings(0.1), made.field, 1e-3)
+    assert len(seen.samples) == len(seen.sigma) == len(seen.color) == seen.evaluated == 0
+    assert seen.samples.ray_offsets.tolist() == [0] * (count + 1)
+
+
+def test_a_large_trace_gives_its_memory_back() -> None:
+    made = renderer(1e-4, steps=2000, min_transmittance=0.0)
+    made.grid.set_from_hull(torch.ones_like(made.grid.values, dtype=torch.bool))
+    origins, directions = rays(400)
+    first = made.trace(origins, directions, 0.0)
+    assert len(first.samples) > 1 << 18
+    again = made.trace(origins[:9], directions[:9], 0.0)
+    assert torch.equal(again.sigma, first.sigma[: len(again.sigma)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"directions": torch.zeros(39, 3)}, r"directions must be \[40, 3\]"),
+        ({"directions": torch.zeros(40, 3).double()}, "but is torch.float64"),
+        ({"jitter": torch.zeros(3)}, r"jitter must be \[40\]"),
+        ({"origins": torch.zeros(40, 2)}, r"origins must be \[40, 3\]"),
+    ],
+)
+def test_rays_that_do_not_fit_are_named(change: dict[str, Tensor], message: str) -> None:
+    origins, directions = rays(40)
+    with pytest.raises(ShapeError, match=message):
+        Rays(**({"origins": origins, "directions": directions} | change), near=0.0, far=1.0)
 
 
 def test_a_field_without_native_parts_is_traced_by_turns() -> None:

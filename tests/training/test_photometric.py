@@ -1,12 +1,16 @@
 """The loss of a batch and its gradients: the native form agrees with autograd, and with a loss worked out by hand."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from polyfield.errors import ShapeError
 from polyfield.fields.samples import Samples
 from polyfield.renderers.trace import Traced
-from polyfield.training.photometric import photometric, photometric_reference
+from polyfield.training.photometric import Photometric, photometric, photometric_reference
 from polyfield.training.ray_source import RayBatch
 
 
@@ -82,9 +86,29 @@ def test_a_single_opaque_sample() -> None:
     torch.testing.assert_close(seen.color_gradient, torch.tensor([[0.5, 0.0, 1.0]]) / 3)
 
 
+@pytest.mark.parametrize("judge", [photometric, photometric_reference])
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
-def test_what_is_not_finite_is_seen(poison: float) -> None:
+def test_what_is_not_finite_is_seen(judge: Callable[..., Photometric], poison: float) -> None:
     traced, wanted, background = batch(300, False)
     traced.color[5] = poison
-    seen = photometric(traced, wanted, background, 0.1)
+    seen = judge(traced, wanted, background, 0.1)
     assert not torch.tensor(seen.loss).isfinite()
+    ray = traced.samples.ray_ids == traced.samples.ray_ids[5]
+    assert seen.color_gradient[ray].isnan().any() == (poison != poison)
+    assert seen.color_gradient[~ray].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": torch.ones(9, dtype=torch.bool)}, "the batch's weights must be torch.float32"),
+        ({"alpha": torch.ones(8)}, r"the batch's alpha must be torch.float32 \[9\]"),
+        ({"color": torch.ones(9, 3).double()}, "but is torch.float64"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named(change: dict[str, Tensor], message: str) -> None:
+    traced, wanted, background = batch(9, False)
+    with pytest.raises(ShapeError, match=message):
+        photometric(traced, replace(wanted, **change), background, 0.1)
+    with pytest.raises(ShapeError, match="background must be"):
+        photometric(traced, wanted, background[:1], 0.1)
