@@ -207,8 +207,9 @@ void Tracer::collect(const int64_t* offsets, int64_t encoded_width, const Traced
       std::fill(out.ray_ids + offsets[r], out.ray_ids + offsets[r + 1], static_cast<int32_t>(r));
   });
   if (all > usual_samples) {
-    tiles_ = {};
-    workspaces_ = {};
+    tiles_.clear();
+    tiles_.shrink_to_fit();
+    workspaces_.clear();
   }
 }
 
