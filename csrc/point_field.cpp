@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/domain.h"
 #include "kernels/frequency.h"
@@ -15,7 +14,7 @@ void HashGridPoints::encode(const float* unit, int64_t n, float* out) const {
   job.points = n;
   job.x = unit;
   const int64_t used = static_cast<int64_t>(job.level_count) * job.features;
-  std::memset(out + used * n, 0, sizeof(float) * (width_ - used) * n);
+  std::fill_n(out + used * n, (width_ - used) * n, 0.f);
   hash_grid().forward(job, table_, out);
 }
 

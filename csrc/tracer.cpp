@@ -1,7 +1,6 @@
 #include "tracer.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/composite.h"
 #include "parallel.h"
@@ -196,13 +195,13 @@ void Tracer::collect(const int64_t* offsets, int64_t encoded_width, const Traced
     const Tile& tile = tiles_[t];
     const int64_t first = t * tile_rays, last = std::min(rays_, first + tile_rays);
     const int64_t at = offsets[first], n = offsets[last] - at;
-    std::memcpy(out.positions + 3 * at, tile.positions.data(), sizeof(float) * 3 * n);
-    std::memcpy(out.t0 + at, tile.t0.data(), sizeof(float) * n);
-    std::memcpy(out.t1 + at, tile.t1.data(), sizeof(float) * n);
-    std::memcpy(out.sigma + at, tile.sigma.data(), sizeof(float) * n);
-    std::memcpy(out.color + 3 * at, tile.color.data(), sizeof(float) * 3 * n);
+    std::copy_n(tile.positions.data(), 3 * n, out.positions + 3 * at);
+    std::copy_n(tile.t0.data(), n, out.t0 + at);
+    std::copy_n(tile.t1.data(), n, out.t1 + at);
+    std::copy_n(tile.sigma.data(), n, out.sigma + at);
+    std::copy_n(tile.color.data(), 3 * n, out.color + 3 * at);
     for (int64_t f = 0; out.encoded != nullptr && f < encoded_width; ++f)
-      std::memcpy(out.encoded + f * all + at, tile.encoded.data() + f * n, sizeof(float) * n);
+      std::copy_n(tile.encoded.data() + f * n, n, out.encoded + f * all + at);
     for (int64_t r = first; r < last; ++r)
       std::fill(out.ray_ids + offsets[r], out.ray_ids + offsets[r + 1], static_cast<int32_t>(r));
   });
