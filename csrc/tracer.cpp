@@ -146,13 +146,13 @@ int64_t Tracer::Workspace::march(const TraceRays& rays, const TraceSettings& set
   room(spans, alive);
   room(first_run, alive);
   room(runs, 4 * tile_rays);
-  while (!ray_march().march(batch, settings.grid, settings.step, stretch, 0, alive, spans.data(), first_run.data(),
+  while (!ray_march().march(batch, settings.lattice.grid, settings.lattice.step, stretch, 0, alive, spans.data(), first_run.data(),
                             offsets + 1, runs.data(), static_cast<int64_t>(runs.size())))
     runs.resize(2 * runs.size());
   offsets[0] = 0;
   for (int64_t a = 0; a < alive; ++a) offsets[a + 1] += offsets[a];
   const int64_t n = offsets[alive];
-  ray_march().fill(batch, settings.step, 0, alive, spans.data(), first_run.data(), offsets, runs.data(),
+  ray_march().fill(batch, settings.lattice.step, 0, alive, spans.data(), first_run.data(), offsets, runs.data(),
                    {room(turn.positions, 3 * n), room(turn.t0, n), room(turn.t1, n), room(ids, n)});
   return n;
 }

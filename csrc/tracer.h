@@ -21,8 +21,7 @@ struct TraceRays {
 };
 
 struct TraceSettings {
-  MarchGrid grid;
-  MarchStep step;
+  MarchLattice lattice;
   const float* depths;  // as in MarchStretch; null: nothing is known
   float min_transmittance;
   bool keep_encoded;    // whether `collect` is to give what the encoder said

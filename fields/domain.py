@@ -154,8 +154,9 @@ class Contraction:
             return self.to_unit(positions), self.inside(positions)
         positions = positions.contiguous()
         unit = torch.empty_like(positions)
+        _, center, (inverse, *_) = self.native_place()
         native.core().domain_contraction(
-            positions.data_ptr(), self.center, 1.0 / self.radius, len(positions), unit.data_ptr()
+            positions.data_ptr(), center, inverse, len(positions), unit.data_ptr()
         )
         return unit, self.inside(positions)
 

@@ -4,8 +4,6 @@ A trace evaluates a field and keeps nothing for going back. Once the loss has sa
 are worth, the field is evaluated again at the samples that were chosen to matter, and gone through backwards.
 """
 
-import threading
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -51,9 +49,6 @@ def replay(
     if points is None or frozen or not native.usable(*floats):
         replay_reference(field, samples, kept, weights, sigma_gradient, color_gradient)
         return
-    player = getattr(_players, "player", None)
-    if player is None:
-        player = _players.player = native.core().Replay()
     with torch.no_grad():
         conditions = field.conditions(samples.directions)
     networks = [_weights(field.density_head), _weights(field.color_head)]
@@ -61,7 +56,7 @@ def replay(
     tensors = (samples.positions, samples.ray_ids, sigma_gradient, color_gradient, kept, weights)
     positions, rays, to_sigma, to_color, rows, factors = (t.detach().contiguous() for t in tensors)
     known = None if encoded is None else encoded.contiguous()
-    fits = player.run(
+    fits = native.worker("Replay").run(
         points,
         positions.data_ptr(),
         rays.data_ptr(),
@@ -141,9 +136,6 @@ def _check(
             )
     if not weights.dtype == sigma_gradient.dtype == color_gradient.dtype == samples.positions.dtype:
         raise ShapeError("replay: positions, weights and gradients must be floats of one kind.")
-
-
-_players = threading.local()  # one for each thread: it keeps its workspaces between calls
 
 
 def _weights(head: torch.nn.Module) -> Tensor:

@@ -6,7 +6,6 @@ which of the lattice's samples are taken, never where they lie.
 """
 
 import math
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,17 +149,8 @@ def march_stretch(
         )
     begin = None if begin is None else begin.contiguous()
     resume = torch.empty(rays, dtype=torch.int32)
-    marcher = getattr(_marchers, "marcher", None)
-    if marcher is None:
-        marcher = _marchers.marcher = native.core().RayMarcher()
-    marcher.configure(
-        grid.center.tolist(),
-        (1.0 / grid.half_size).tolist(),
-        grid.levels,
-        grid.resolution,
-        grid.distance.data_ptr(),
-        lattice.numbers(),
-    )
+    marcher = native.worker("RayMarcher")
+    marcher.configure(lattice.native(grid))
     offsets = torch.empty(rays + 1, dtype=torch.int64)
     kept = marcher.march(
         origins.data_ptr(),
@@ -240,20 +230,13 @@ def march_stretch_reference(
     return Stretch(samples, resume[:kept].int())
 
 
-def native_lattice(grid: OccupancyGrid, settings: MarchSettings) -> tuple[Any, ...]:
-    """Give native code the cells and the steps: what `TraceSettings` of the native module begins with."""
-    return (
-        grid.center.tolist(),
-        (1.0 / grid.half_size).tolist(),
-        grid.levels,
-        grid.resolution,
-        grid.distance.data_ptr(),
-        grid.values.data_ptr(),
-        _Lattice.of(grid, settings).numbers(),
-    )
+def native_lattice(grid: OccupancyGrid, settings: MarchSettings) -> Any:
+    """Make the cells and the steps as the native module takes them.
 
-
-_marchers = threading.local()  # one for each thread: a marcher keeps its workspaces between calls
+    Raises:
+        ConfigError: The step is too small for the box.
+    """
+    return _Lattice.of(grid, settings).native(grid)
 
 
 @dataclass(frozen=True)
@@ -296,6 +279,16 @@ class _Lattice:
         return [
             self.step, self.cone, self.largest, self.grow, self.flat, self.u_grow, self.u_flat
         ]  # fmt: skip
+
+    def native(self, grid: OccupancyGrid) -> Any:
+        return native.core().MarchLattice(
+            grid.center.tolist(),
+            (1.0 / grid.half_size).tolist(),
+            grid.levels,
+            grid.resolution,
+            grid.distance.data_ptr(),
+            self.numbers(),
+        )
 
     def steps_until(self, t: Tensor) -> Tensor:
         if not self.cone:

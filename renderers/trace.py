@@ -5,7 +5,6 @@ How far a ray goes at a turn decides only how many samples behind that are looke
 """
 
 import itertools
-import threading
 from dataclasses import dataclass, replace
 
 import torch
@@ -112,13 +111,10 @@ def trace(
     points = point_field(field)
     if points is None or not native.usable(rays.origins, grid.values):
         return trace_by_turns(rays, grid, settings, field, min_transmittance)
-    core = native.core()
     origins, directions = rays.origins.contiguous(), rays.directions.contiguous()
     jitter = None if rays.jitter is None else rays.jitter.contiguous()
     conditions = field.conditions(directions)
-    tracer = getattr(_tracers, "tracer", None)
-    if tracer is None:
-        tracer = _tracers.tracer = core.Tracer()
+    tracer = native.worker("Tracer")
     offsets = torch.empty(len(rays) + 1, dtype=torch.int64)
     evaluated = tracer.trace(
         origins.data_ptr(),
@@ -128,7 +124,9 @@ def trace(
         rays.near,
         rays.far,
         native_conditions(conditions),
-        core.TraceSettings(*native_lattice(grid, settings), min_transmittance, keep_encoded),
+        native.core().TraceSettings(
+            native_lattice(grid, settings), grid.values.data_ptr(), min_transmittance, keep_encoded
+        ),
         points,
         offsets.data_ptr(),
     )
@@ -188,9 +186,6 @@ def trace_by_turns(
         alive, begin, left = alive[onward], stretch.resume[onward], left[onward]
     samples, sigma, features = _merged(parts, rays.directions, field.config.features)
     return Traced(samples, sigma, field.color(samples, features), evaluated)
-
-
-_tracers = threading.local()  # one for each thread: a tracer keeps its workspaces between calls
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VolumeConfig", "VolumeRenderer"]
 
-_CHUNK = (
-    1 << 14
-)  # rays drawn at once: what lies along them is in memory, 44 bytes for each sample that can be seen
+# Rays drawn at once: what lies along them is in memory, 44 bytes for each sample that can be seen.
+_CHUNK = 1 << 14
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)  # of a byte, lowest first
 
 
@@ -111,7 +110,7 @@ class VolumeRenderer:
         """Find the samples of rays that can be seen, their densities and colours. No gradient flows.
 
         Args:
-            origins, directions: At most 65,536 rays; directions are unit vectors.
+            origins, directions: At most 65,536 rays for a field without a native form; directions are unit vectors.
             min_transmittance: What is behind this is not looked at.
             jitter: Shift of each ray's samples in [0, 1) steps; None: samples in the middle of their steps.
             coarse: Factor on all steps.

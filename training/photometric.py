@@ -1,6 +1,5 @@
 """What a batch of rays should show, what it shows, and what the difference is worth to each sample."""
 
-import threading
 from dataclasses import dataclass
 
 import torch
@@ -60,12 +59,9 @@ def photometric(
         return photometric_reference(traced, batch, background, delta)
     tensors = [t.contiguous() for t in tensors]
     places = [t.data_ptr() for t in tensors]
-    judge = getattr(_judges, "judge", None)
-    if judge is None:
-        judge = _judges.judge = native.core().Photometric()
     to_sigma, to_color = torch.empty_like(tensors[0]), torch.empty_like(tensors[1])
     importance = torch.empty_like(tensors[0])
-    loss, error = judge.run(
+    loss, error = native.worker("Photometric").run(
         places[:6],
         len(batch),
         *places[6:8],
@@ -127,6 +123,3 @@ def _check(traced: Traced, batch: RayBatch, background: Tensor) -> None:
             f"photometric: ray_offsets must be int64 [{rays + 1}] and end at {count}, but is {offsets.dtype} "
             f"{list(offsets.shape)}."
         )
-
-
-_judges = threading.local()  # one for each thread: it keeps its workspaces between calls

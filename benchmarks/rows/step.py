@@ -4,6 +4,7 @@ On the built-in scene after some steps, so that rays have the samples that train
 "by autograd" are the same work done call by call from Python, by the same kernels: what any field can have.
 """
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -16,11 +17,12 @@ from polyfield.fields.model import build_model
 from polyfield.fields.replay import replay, replay_reference
 from polyfield.renderers.march import MarchSettings
 from polyfield.renderers.trace import Rays, trace, trace_by_turns
-from polyfield.training.adam import Adam, AdamGroup
+from polyfield.training.loop import Control, Loop
 from polyfield.training.photometric import photometric, photometric_reference
 from polyfield.training.placement import place
 from polyfield.training.radiance import RadianceTask, RadianceTraining
 from polyfield.training.run_config import plan_settings, spell_out
+from polyfield.training.schedule import Plan, Rate
 
 STEPS = 150
 RAYS = 6144
@@ -68,14 +70,14 @@ def trained() -> RadianceTask:
         build_model("radiance", model, 0), scene, from_json(RadianceTraining, train), None, 0
     )
     task.prepare()
-    optimiser = Adam(
-        [
-            AdamGroup(g.name, g.parameters, 0.02, gradients=[g.gradient] if g.gradient else [])
-            for g in task.groups()
-        ]
-    )
-    for step in range(STEPS):
-        task.gradients(step, 0.9)
-        optimiser.step()
-        task.after_step(step, 0.9)
+    Loop(
+        task,
+        Plan(STEPS, None),
+        Rate(task.training.rate),
+        save=lambda _: lambda: None,
+        log=lambda *_: None,
+        on_progress=lambda _: None,
+        control=Control(),
+        save_every=math.inf,
+    ).run()
     return task

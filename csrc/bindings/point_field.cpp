@@ -30,25 +30,6 @@ PointField field_of(bool ball, const Triple& low, const Triple& inverse, const P
   return field;
 }
 
-// Cells and steps as RayMarcher::configure has them.
-TraceSettings settings_of(const Triple& center, const Triple& inverse_half, int32_t levels, int32_t resolution,
-                          Address distance, Address depths, const std::array<float, 7>& step, float min_transmittance,
-                          bool keep_encoded) {
-  TraceSettings s = {};
-  for (int a = 0; a < 3; ++a) {
-    s.grid.center[a] = center[a];
-    s.grid.inverse_half[a] = inverse_half[a];
-  }
-  s.grid.levels = levels;
-  s.grid.resolution = resolution;
-  s.grid.distance = at<const uint8_t>(distance);
-  s.step = {step[0], step[1], step[2], step[3], step[4], step[5], step[6]};
-  s.depths = at<const float>(depths);
-  s.min_transmittance = min_transmittance;
-  s.keep_encoded = keep_encoded;
-  return s;
-}
-
 using Conditions = std::tuple<Address, int64_t, int64_t>;  // values, rays, columns
 
 PointConditions conditions_of(const Conditions& c) { return {at<const float>(std::get<0>(c)), std::get<1>(c), std::get<2>(c)}; }
@@ -106,7 +87,10 @@ POLYFIELD_BINDINGS(point_field) {
     return PointNetwork{shape, at<const float>(weights), bf16};
   }));
   py::class_<PointField>(m, "PointField").def(py::init(&field_of), py::keep_alive<1, 5>());
-  py::class_<TraceSettings>(m, "TraceSettings").def(py::init(&settings_of));
+  py::class_<TraceSettings>(m, "TraceSettings")
+      .def(py::init([](const MarchLattice& lattice, Address depths, float min_transmittance, bool keep_encoded) {
+        return TraceSettings{lattice, at<const float>(depths), min_transmittance, keep_encoded};
+      }));
   py::class_<Tracer>(m, "Tracer")
       .def(py::init<>())
       .def("trace", &trace, unlocked())

@@ -1,7 +1,10 @@
 #include "kernels/ray_march.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
+
+#include <pybind11/stl.h>
 
 #include "bindings/module.h"
 #include "parallel.h"
@@ -11,23 +14,23 @@ namespace {
 
 constexpr int64_t block_rays = 256;
 
+MarchLattice lattice_of(const std::array<float, 3>& center, const std::array<float, 3>& inverse_half, int32_t levels,
+                        int32_t resolution, Address distance, const std::array<float, 7>& step) {
+  MarchLattice lattice = {};
+  std::copy(center.begin(), center.end(), lattice.grid.center);
+  std::copy(inverse_half.begin(), inverse_half.end(), lattice.grid.inverse_half);
+  lattice.grid.levels = levels;
+  lattice.grid.resolution = resolution;
+  lattice.grid.distance = at<const uint8_t>(distance);
+  lattice.step = {step[0], step[1], step[2], step[3], step[4], step[5], step[6]};
+  return lattice;
+}
+
 // Marches batches of rays, in two calls because the caller allocates what comes out. Keeps its workspaces.
 class RayMarcher {
  public:
-  // Settings that hold for many batches.
-  void configure(const py::sequence& center, const py::sequence& inverse_half, int32_t levels, int32_t resolution,
-                 Address distance, const py::sequence& step) {
-    for (int a = 0; a < 3; ++a) {
-      grid_.center[a] = center[a].cast<float>();
-      grid_.inverse_half[a] = inverse_half[a].cast<float>();
-    }
-    grid_.levels = levels;
-    grid_.resolution = resolution;
-    grid_.distance = at<const uint8_t>(distance);
-    float* const fields[] = {&step_.step,   &step_.cone,   &step_.largest, &step_.grow,
-                             &step_.flat,   &step_.u_grow, &step_.u_flat};
-    for (size_t i = 0; i < std::size(fields); ++i) *fields[i] = step[i].cast<float>();
-  }
+  // What holds for many batches.
+  void configure(const MarchLattice& lattice) { lattice_ = lattice; }
 
   // `limits` is a MarchStretch, member by member. Fills offsets [rays + 1]; returns how many rays, from the first on, have their samples within max_total.
   int64_t march(Address origins, Address directions, Address near, Address far, Address jitter, int64_t rays,
@@ -49,7 +52,7 @@ class RayMarcher {
     parallel_tasks(blocks, [&](int64_t block, int) {
       auto& runs = runs_[block];
       if (runs.empty()) runs.resize(8 * block_rays);
-      while (!ray_march().march(rays_, grid_, step_, stretch, block * block_rays,
+      while (!ray_march().march(rays_, lattice_.grid, lattice_.step, stretch, block * block_rays,
                                 std::min(rays, (block + 1) * block_rays), spans_.data(), first_run_.data(), counts,
                                 runs.data(), static_cast<int64_t>(runs.size())))
         runs.resize(2 * runs.size());
@@ -70,20 +73,19 @@ class RayMarcher {
     const MarchSamples out = {at<float>(positions), at<float>(t0), at<float>(t1), at<int32_t>(ray_ids)};
     const int64_t blocks = (kept_ + block_rays - 1) / block_rays;
     parallel_tasks(blocks, [&](int64_t block, int) {
-      ray_march().fill(rays_, step_, block * block_rays, std::min(kept_, (block + 1) * block_rays), spans_.data(),
+      ray_march().fill(rays_, lattice_.step, block * block_rays, std::min(kept_, (block + 1) * block_rays), spans_.data(),
                        first_run_.data(), offsets_, runs_[block].data(), out);
     });
   }
 
   void cells(Address points, int64_t count, Address cells) const {
     parallel_for(count, 1024, [&](int64_t begin, int64_t end, int) {
-      ray_march().cells(grid_, at<const float>(points), begin, end, at<int64_t>(cells));
+      ray_march().cells(lattice_.grid, at<const float>(points), begin, end, at<int64_t>(cells));
     });
   }
 
  private:
-  MarchGrid grid_ = {};
-  MarchStep step_ = {};
+  MarchLattice lattice_ = {};
   MarchRays rays_ = {};
   int64_t* offsets_ = nullptr;
   int64_t kept_ = 0;
@@ -96,6 +98,7 @@ class RayMarcher {
 }  // namespace polyfield
 
 POLYFIELD_BINDINGS(ray_march) {
+  py::class_<MarchLattice>(m, "MarchLattice").def(py::init(&lattice_of));
   py::class_<RayMarcher>(m, "RayMarcher")
       .def(py::init<>())
       .def("configure", &RayMarcher::configure)

@@ -8,6 +8,12 @@
 
 namespace polyfield {
 
+// Which cells are occupied, and where samples may lie.
+struct MarchLattice {
+  MarchGrid grid;
+  MarchStep step;
+};
+
 struct MarchRays {
   const float *origins, *directions;  // [R, 3]
   const float *near, *far;            // [R]

@@ -5,16 +5,17 @@ the references everywhere, which is also what happens when the module was not bu
 """
 
 import os
+import threading
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polyfield.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["at_once", "available", "core", "isa", "prefer_large_pages", "usable"]
+__all__ = ["at_once", "available", "core", "isa", "prefer_large_pages", "usable", "worker"]
 
 
 @cache
@@ -76,6 +77,17 @@ def at_once(tensor: "Tensor") -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
     )
+
+
+def worker(kind: str) -> Any:
+    """Give this thread's own instance of a class of the native module: it keeps its workspaces between calls."""
+    workers: dict[str, Any] = _workers.__dict__
+    if kind not in workers:
+        workers[kind] = getattr(core(), kind)()
+    return workers[kind]
+
+
+_workers = threading.local()
 
 
 def prefer_large_pages(tensor: "Tensor") -> "Tensor":

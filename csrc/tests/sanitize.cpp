@@ -371,7 +371,7 @@ void drive_step(int64_t rays) {
     Replay player;
     Photometric judge;
     Buffer<int64_t> offsets(rays + 1);
-    tracer.trace({origins, directions, jitter, rays, 0.f, 1e9f, given}, {grid, step, depths, 1e-2f, true}, field, offsets);
+    tracer.trace({origins, directions, jitter, rays, 0.f, 1e9f, given}, {{grid, step}, depths, 1e-2f, true}, field, offsets);
     const int64_t n = offsets[rays];
     Floats positions(3 * n), t0(n), t1(n), sigma(n), color(3 * n), encoded(encoder.width() * n);
     Buffer<int32_t> ids(n);
