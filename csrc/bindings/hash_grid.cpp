@@ -17,13 +17,15 @@ HashGridJob job(Address levels, int level_count, int dim, int features, bool smo
   return {at<const HashGridLevel>(levels), level_count, dim, features, smooth, points, at<const float>(x), at<const float>(along)};
 }
 
-// Asks for 2 MiB pages below `bytes` at `address`, before they are first written: random reads then miss the
-// address cache less often. A wish: the system may have none, and not every system knows it.
+// Asks for 2 MiB pages below `bytes` at `address`, of which the contents are lost: random reads then miss the address
+// cache less often. Memory that was used before has its small pages, and would keep them if they were not given back.
+// A wish: the system may have none, and not every system knows it.
 void advise_huge_pages([[maybe_unused]] Address address, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr Address page = 4096;
   const Address begin = (address + page - 1) / page * page, end = (address + bytes) / page * page;
-  if (begin < end) madvise(at<void>(begin), end - begin, MADV_HUGEPAGE);
+  if (begin < end && madvise(at<void>(begin), end - begin, MADV_HUGEPAGE) == 0)
+    madvise(at<void>(begin), end - begin, MADV_DONTNEED);
 #endif
 }
 

@@ -20,6 +20,14 @@ void pick(uint64_t seed, Address list, int64_t total, int64_t count, Address ids
   });
 }
 
+void pick_near(uint64_t seed, Address list, int64_t total, Address values, int64_t resolution, int64_t count,
+               Address ids) {
+  parallel_for(count, 1024, [&](int64_t begin, int64_t end, int) {
+    occupancy().pick_near(seed, at<const int64_t>(list), total, at<const float>(values), resolution, begin, end,
+                          at<int64_t>(ids));
+  });
+}
+
 void points(const py::sequence& center, const py::sequence& half_size, int64_t resolution, uint64_t seed, Address ids,
             int64_t count, Address out) {
   CellGrid grid = {};
@@ -136,6 +144,7 @@ int64_t cells(Address distance_at, Address values_at, int64_t cells, Address ids
 
 POLYFIELD_BINDINGS(occupancy) {
   m.def("occupancy_pick", &pick, unlocked());
+  m.def("occupancy_pick_near", &pick_near, unlocked());
   m.def("occupancy_points", &points);
   m.def("occupancy_look", &look, unlocked());
   m.def("occupancy_mean", &mean_seen, unlocked());

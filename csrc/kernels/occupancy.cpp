@@ -12,6 +12,24 @@ void pick(uint64_t seed, const int64_t* list, int64_t total, int64_t begin, int6
     for (int64_t i = begin; i < end; ++i) ids[i] = list[ids[i]];
 }
 
+void pick_near(uint64_t seed, const int64_t* list, int64_t total, const float* values, int64_t resolution,
+               int64_t begin, int64_t end, int64_t* ids) {
+  const int shift = __builtin_ctzll((uint64_t)resolution);
+  for (int64_t i = begin; i < end; ++i) {
+    const uint64_t bits = random_bits(seed, 2 * (uint64_t)i);
+    const int64_t drawn = list[random_below(bits, total)];
+    int64_t around = random_neighbour(bits), near = drawn;
+    bool inside = true;
+    for (int a = 0; a < 3; ++a) {
+      const int64_t by = around % 3 - 1, place = (drawn >> (shift * a) & (resolution - 1)) + by;
+      inside &= 0 <= place && place < resolution;
+      near += by * (int64_t{1} << (shift * a));
+      around /= 3;
+    }
+    ids[i] = inside && values[near] >= 0.f ? near : drawn;
+  }
+}
+
 void points(const CellGrid& grid, uint64_t seed, const int64_t* ids, int64_t begin, int64_t end, float* points) {
   const int64_t n = grid.resolution;
   const int shift = __builtin_ctzll((uint64_t)n);
@@ -133,7 +151,7 @@ void distances(const uint8_t* obstacles, int64_t resolution, uint8_t* distance) 
 
 }  // namespace
 
-extern const OccupancyKernels occupancy = {pick, points, mark, sum_seen, distances};
+extern const OccupancyKernels occupancy = {pick, pick_near, points, mark, sum_seen, distances};
 
 }  // namespace POLYFIELD_ISA
 }  // namespace polyfield

@@ -15,6 +15,10 @@ struct CellGrid {
 struct OccupancyKernels {
   // ids[i], i in [begin, end): a uniform draw from list [total], or from 0 .. total - 1 when list is null.
   void (*pick)(uint64_t seed, const int64_t* list, int64_t total, int64_t begin, int64_t end, int64_t* ids);
+  // ids[i], i in [begin, end): of a uniform draw from list [total], one of the 27 cells around and in it; the drawn cell
+  // itself when that lies beyond the level or is carved away (values[id] < 0).
+  void (*pick_near)(uint64_t seed, const int64_t* list, int64_t total, const float* values, int64_t resolution,
+                    int64_t begin, int64_t end, int64_t* ids);
   // points[i]: a random point of cell ids[i].
   void (*points)(const CellGrid& grid, uint64_t seed, const int64_t* ids, int64_t begin, int64_t end, float* points);
   // values = occupied ? above threshold (or, from_equal, not below it) : 0; returns how many are.

@@ -21,6 +21,11 @@ POLYFIELD_HD static inline int64_t random_below(uint64_t bits, int64_t total) {
   return (int64_t)(((bits >> 32) * (uint64_t)total) >> 32);
 }
 
+// Uniform in [0, 27), from bits that `random_below` leaves.
+POLYFIELD_HD static inline int64_t random_neighbour(uint64_t bits) {
+  return (int64_t)(((bits & 0xFFFFFFFFull) * 27) >> 32);
+}
+
 // The a-th of three numbers in [0, 1), 21 bits each.
 POLYFIELD_HD static inline float random_place(uint64_t bits, int a) {
   return (float)((bits >> (21 * a)) & 0x1FFFFF) * 0x1p-21f;

@@ -91,7 +91,7 @@ _workers = threading.local()
 
 
 def prefer_large_pages(tensor: "Tensor") -> "Tensor":
-    """Have a large tensor that nothing has written to lie in pages of 2 MiB, where that can be, and return it.
+    """Have a large tensor whose contents do not matter lie in pages of 2 MiB, where that can be, and return it.
 
     Random reads are then up to a quarter faster. Small tensors stay: they would share a page with others.
     """

@@ -274,17 +274,22 @@ void drive_march(int64_t rays) {
 
 void drive_upkeep(int64_t n) {
   const CellGrid grid = {{0, 0, 0}, {1, 1, 1}, 8};
-  Buffer<int64_t> ids(n);
-  Floats points(3 * n), values = randoms(n, -0.1f, 1);
+  Buffer<int64_t> ids(n), near(n), every(512);
+  for (int64_t i = 0; i < 512; ++i) every[i] = i;
+  Floats points(3 * n), values = randoms(n, -0.1f, 1), kept_values = randoms(512, -1, 1);
   Buffer<uint8_t> occupied(n), kept(8 * 8 * 8, 1);
   std::vector<double> sums(2 * thread_count());
   parallel_for(n, 16, [&](int64_t begin, int64_t end, int t) {
     occupancy().pick(7, nullptr, 512, begin, end, ids);
+    occupancy().pick_near(8, every, 512, kept_values, 8, begin, end, near);
     occupancy().points(grid, 9, ids, begin, end, points);
     occupancy().mark(values, 0.5f, false, begin, end, occupied);
     occupancy().sum_seen(values, begin, end, &sums[2 * t], &sums[2 * t + 1]);
   });
-  for (int64_t i = 0; i < n; ++i) expect(ids[i] >= 0 && ids[i] < 512, "occupancy: a cell outside the grid");
+  for (int64_t i = 0; i < n; ++i) {
+    expect(ids[i] >= 0 && ids[i] < 512, "occupancy: a cell outside the grid");
+    expect(near[i] >= 0 && near[i] < 512, "occupancy: a neighbour outside the grid");
+  }
   expect_finite(points, "points of cells");
 
   // A silhouette of 20 x 10 pixels, one of them filled: its summed-area table.

@@ -147,6 +147,41 @@ def test_a_later_update_looks_at_occupied_cells_above_all() -> None:
     assert share > 0.5
 
 
+def test_what_was_emptied_by_mistake_is_found_again() -> None:
+    grid, generator = small(resolution=64), torch.Generator().manual_seed(2)
+    grid.update(ball, STEP, generator, warm=True, cells=2 * 64**3)
+    whole = grid.occupied_cells()
+    lost = torch.rand(len(whole), generator=generator) < 0.5
+    grid.values.view(-1)[whole[lost]] = 0.0
+    grid.refresh()
+    for _ in range(6):  # six looks at a fiftieth of the cells: drawn from all, a tenth would be found
+        grid.update(ball, STEP, generator, cells=2 * 64**3 // 50)
+    assert grid.occupied(grid.random_points(whole[lost], 1)).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_neighbours_are_near_and_alive(kernels: bool, torch_only) -> None:
+    if not kernels:
+        torch_only()
+    grid = small()
+    n = grid.resolution
+    corner, edge = 0, (n - 1) * n * n + 5 * n + 7  # of the finest level
+    outer = n**3 + (n // 4 - 1) * n * n + 8 * n + 8  # its neighbours along +x belong to the finer level
+    for cell in (corner, edge, outer):
+        ids = torch.empty(4000, dtype=torch.int64)
+        grid._pick_near(3, torch.tensor([cell]), ids)
+        assert (grid.values.view(-1)[ids] >= 0).all()
+        assert (ids // n**3 == cell // n**3).all()
+        place = torch.stack([ids // n**2 % n, ids // n % n, ids % n], 1)
+        own = torch.tensor([cell // n**2 % n, cell // n % n, cell % n])
+        assert (place - own).abs().max() == 1
+        # All that there are, each about as often: 4000 / 27 = 148 with a standard deviation of 12.
+        neighbours, often = ids[ids != cell].unique(return_counts=True)
+        assert len(neighbours) == {corner: 7, edge: 17, outer: 17}[cell]
+        assert often.min() > 148 - 5 * 12
+        assert often.max() < 148 + 5 * 12
+
+
 def test_never_empty() -> None:
     grid = small()
     for _ in range(20):
