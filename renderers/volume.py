@@ -174,7 +174,7 @@ class VolumeRenderer:
         """
         views = scene.split["train"]
         cameras = scene.cameras.select(views)
-        self.grid.carve(cameras, (scene.images.image(i)[..., 3] for i in views))
+        self.grid.carve(cameras, (scene.images.alpha(i) for i in views))
 
     def state(self) -> dict[str, Tensor]:
         """Which cells are occupied, eight to a byte."""

@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 from torch import Generator, Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import max_pool2d, pad
 
 from polyfield.datasets.scene import Scene
 
@@ -47,12 +47,11 @@ class Interest:
         counts = torch.zeros(len(scene.names) + 1, dtype=torch.int64)
         parts = []
         for view in sorted(views):
-            shown = (scene.images.image(view)[..., 3] > 0).float()[None, None]
+            shown = _tiles(scene.images.alpha(view) > 0).float()[None]
             margin = cell / max(scene.near, cell) * float(scene.cameras.focal[view].max())
             reach = math.ceil(margin / _TILE)
-            tiles = max_pool2d(shown, _TILE, ceil_mode=True)
-            tiles = max_pool2d(tiles, 2 * reach + 1, stride=1, padding=reach)
-            row, column = (tiles[0, 0] > 0).nonzero().to(torch.int32).unbind(1)
+            tiles = max_pool2d(shown, 2 * reach + 1, stride=1, padding=reach)
+            row, column = (tiles[0] > 0).nonzero().to(torch.int32).unbind(1)
             parts.append(torch.stack([torch.full_like(row, view), column * _TILE, row * _TILE], 1))
             counts[view + 1] = len(row)
         return Interest(torch.cat(parts), counts.cumsum(0), scene.images.sizes)
@@ -82,3 +81,11 @@ class Interest:
         width, height = self.sizes.index_select(0, view).t()
         inside = ((x < width) & (y < height)).nonzero()[:, 0]
         return view[inside], x[inside], y[inside]
+
+
+def _tiles(shown: Bool[Tensor, "H W"]) -> Bool[Tensor, "h w"]:
+    """Which tiles hold a pixel that is shown."""
+    height, width = shown.shape
+    padded = pad(shown, (0, -width % _TILE, 0, -height % _TILE))
+    rows = padded.view(padded.shape[0] // _TILE, _TILE, -1).any(1)
+    return rows.view(len(rows), -1, _TILE).any(2)

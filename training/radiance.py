@@ -39,6 +39,8 @@ class RadianceTraining:
         hold: Fraction of the run until the rate falls.
         final_rate: Factor at the end.
         samples: Samples that a step should shade; the number of rays follows.
+        growth: Factor by which `samples` grows over the run, evenly: many small steps first, when any gradient will
+            do, then large ones, when noise is what is left of the error. `samples` is the mean over the run.
         roulette: Share of them that is back-propagated; 1: all, each exactly once.
         huber: Where the loss turns from square to linear.
         min_transmittance: Samples behind this are not shaded.
@@ -53,6 +55,7 @@ class RadianceTraining:
     hold: float = 0.45
     final_rate: float = 0.03
     samples: int = 32768
+    growth: float = 1.0
     roulette: float = 0.25
     huber: float = 0.1
     min_transmittance: float = 1e-3
@@ -61,7 +64,7 @@ class RadianceTraining:
     hull: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("rate", "head_rate", "final_rate", "huber", "roulette"):
+        for name in ("rate", "head_rate", "final_rate", "huber", "roulette", "growth"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
         for name, most in (("samples", 1 << 24), ("refresh", 1 << 24)):
@@ -158,7 +161,7 @@ class RadianceTask:
             seen.color_gradient,
             traced.encoded,
         )
-        self._adapt(len(batch), len(traced.samples))
+        self._adapt(len(batch), len(traced.samples), progress)
         return StepReport(seen.loss, seen.error, traced.evaluated, len(batch))
 
     def after_step(self, step: int, progress: float) -> None:
@@ -199,7 +202,9 @@ class RadianceTask:
         offset = float(torch.rand((), generator=self._generator))
         return select_important(importance, self.training.roulette * len(importance), offset)
 
-    def _adapt(self, rays: int, samples: int) -> None:
+    def _adapt(self, rays: int, samples: int, progress: float) -> None:
         """Choose the next number of rays so that a step shades about as many samples as it should."""
-        wanted = rays * self.training.samples / max(samples, 1)
+        first = 2.0 / (1.0 + self.training.growth)
+        share = first + 2.0 * (1.0 - first) * progress
+        wanted = rays * share * self.training.samples / max(samples, 1)
         self._rays = int(min(max(wanted, self._rays / 2, 64), self._rays * 2, 1 << 16))

@@ -226,6 +226,7 @@ def test_gather_agrees_with_the_image_and_the_image_with_the_file(
     assert len(images) == 2
     for i, array in enumerate(arrays):
         whole = images.image(i)
+        assert torch.equal(images.alpha(i), whole[..., 3])
         assert whole.dtype == torch.float32
         exact = premultiplied(array)
         height, width = exact.shape[0] // downscale, exact.shape[1] // downscale
@@ -419,6 +420,7 @@ def test_images_over_the_budget_take_turns(tmp_path: Path) -> None:
         seen |= previous
         for i in range(7):  # held or not, the pixels are right
             assert torch.equal(images.image(i), whole.image(i))
+            assert torch.equal(images.alpha(i), whole.alpha(i))
             assert torch.equal(
                 images.gather(*everywhere(images, i)), whole.gather(*everywhere(whole, i))
             )
