@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
+from polyfield import native
 from polyfield.datasets import lenses
 from polyfield.datasets.lenses import MODELS, Lens
 from polyfield.errors import DataError, ShapeError
@@ -261,8 +262,24 @@ class Cameras:
     def _straight_rays(
         self, camera_ids: Int64[Tensor, " R"], pixels: Float[Tensor, "R 2"]
     ) -> tuple[Float32[Tensor, "R 3"], Float32[Tensor, "R 3"]]:
-        rows = self._straight_rows.index_select(0, camera_ids)
         pixels = pixels.float()
+        fits = camera_ids.ndim == 1 and pixels.shape == (len(camera_ids), 2)
+        if fits and native.usable(self._straight_rows, camera_ids, pixels):
+            camera_ids, pixels = camera_ids.contiguous(), pixels.contiguous()
+            origins, directions = torch.empty(len(pixels), 3), torch.empty(len(pixels), 3)
+            inside = native.core().picture_rays(
+                self._straight_rows.data_ptr(),
+                len(self),
+                camera_ids.data_ptr(),
+                pixels.data_ptr(),
+                len(pixels),
+                origins.data_ptr(),
+                directions.data_ptr(),
+            )
+            if not inside:
+                raise IndexError(f"there are {len(self)} cameras, and a ray asks for another")
+            return origins, directions
+        rows = self._straight_rows.index_select(0, camera_ids)
         directions = torch.addcmul(rows[:, 6:9], rows[:, 0:3], pixels[:, :1])
         directions.addcmul_(rows[:, 3:6], pixels[:, 1:])
         directions *= directions.square().sum(1, keepdim=True).rsqrt_()

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float32, Int, Int64, UInt8
 from torch import Tensor
 
+from polyfield import native
 from polyfield.datasets.decode import read_header
 from polyfield.datasets.image_source import FULL, ImageSource, MaskMeaning
 from polyfield.errors import DataError, InputError, ShapeError
@@ -198,8 +199,30 @@ class Images:
                 here = camera_ids == i
                 result[here] = self.image(i)[y[here], x[here]]
             return result
+        fits = camera_ids.ndim == 1 and camera_ids.shape == x.shape == y.shape
+        if fits and self.downscale == 1 and native.usable(camera_ids, x, y):
+            return self._gather(*(t.long().contiguous() for t in (camera_ids, x, y)))
         pixel = torch.addcmul(start + x, self._width.index_select(0, camera_ids), y)
         return self._given_out(self._pixels.index_select(0, pixel))
+
+    def _gather(self, camera_ids: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Compute `gather` natively, of images in memory at full size."""
+        result = torch.empty(len(x), 4)
+        inside = native.core().picture_gather(
+            self._pixels.data_ptr(),
+            *self._pixels.shape,
+            self._start.data_ptr(),
+            self._width.data_ptr(),
+            len(self),
+            camera_ids.data_ptr(),
+            x.data_ptr(),
+            y.data_ptr(),
+            len(x),
+            result.data_ptr(),
+        )
+        if not inside:
+            raise IndexError("a pixel lies outside the images")
+        return result
 
     def weights(
         self, camera_ids: Int[Tensor, " R"], x: Int[Tensor, " R"], y: Int[Tensor, " R"]

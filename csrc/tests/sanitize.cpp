@@ -1,12 +1,6 @@
 // Drives every kernel family on small and odd sizes with several threads, for the sanitizers to watch: see sanitize.sh.
-//
-// Buffers are exactly as long as a kernel may use, so that a step beyond is seen. Values are checked by the Python tests; here a
-// result must only be finite and not depend on anything uninitialised.
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -20,6 +14,7 @@
 #include "kernels/hash_grid_gradient.h"
 #include "kernels/mlp.h"
 #include "kernels/occupancy.h"
+#include "kernels/pictures.h"
 #include "kernels/ray_march.h"
 #include "kernels/roulette.h"
 #include "kernels/rows.h"
@@ -27,59 +22,12 @@
 #include "parallel.h"
 #include "photometric.h"
 #include "replay.h"
+#include "tests/watched.h"
 #include "tracer.h"
 
 using namespace polyfield;
 
 namespace {
-
-int findings = 0;
-
-void expect(bool fine, const char* what) {
-  if (fine) return;
-  std::fprintf(stderr, "sanitize: %s\n", what);
-  ++findings;
-}
-
-float next_random() {  // in [0, 1)
-  static uint32_t state = 12345;
-  state = state * 1664525u + 1013904223u;
-  return static_cast<float>(state >> 8) * 0x1p-24f;
-}
-
-// Exactly n elements of their own, so that the address sanitizer guards both ends.
-template <class T>
-struct Buffer {
-  explicit Buffer(int64_t n, T value = T{}) : size(n), memory(new T[n > 0 ? n : 1]) {
-    for (int64_t i = 0; i < n; ++i) memory[i] = value;
-  }
-  operator T*() { return memory.get(); }
-  T& operator[](int64_t i) { return memory[i]; }
-  int64_t size;
-  std::unique_ptr<T[]> memory;
-};
-using Floats = Buffer<float>;
-
-Floats randoms(int64_t n, float low, float high) {
-  Floats b(n);
-  for (int64_t i = 0; i < n; ++i) b[i] = low + (high - low) * next_random();
-  return b;
-}
-
-void expect_finite(Floats& b, const char* what) {
-  bool fine = true;
-  for (int64_t i = 0; i < b.size; ++i) fine = fine && std::isfinite(b[i]);
-  expect(fine, what);
-}
-
-struct Scratch {  // a tile for each thread, aligned to 64 bytes
-  Scratch(size_t floats, int threads)
-      : each((floats + 15) / 16 * 16),
-        memory(static_cast<float*>(std::aligned_alloc(64, each * threads * sizeof(float))), &std::free) {}
-  float* of(int thread) { return memory.get() + each * thread; }
-  size_t each;
-  std::unique_ptr<float, void (*)(void*)> memory;
-};
 
 void drive_parallel() {
   for (int threads : {1, 2, 3, 5}) {
@@ -291,6 +239,24 @@ void drive_upkeep(int64_t n) {
     expect(near[i] >= 0 && near[i] < 512, "occupancy: a neighbour outside the grid");
   }
   expect_finite(points, "points of cells");
+
+  // Three images of 8 x 8, of which the pixels are drawn; the last one asked for is none.
+  const int64_t starts[3] = {0, 64, 128}, widths[3] = {8, 8, 8};
+  Buffer<uint8_t> bytes(3 * 64 * 4, 200);
+  Buffer<int64_t> image(n), x(n), y(n);
+  Floats rows = randoms(3 * 12, 0.5f, 1), places = randoms(2 * n, 0, 8), origins(3 * n), directions(3 * n), seen(4 * n);
+  for (int64_t i = 0; i < n; ++i) image[i] = i % 3, x[i] = i % 8, y[i] = i / 8 % 8;
+  const Pictures three = {bytes, 3 * 64, 4, starts, widths, 3};
+  parallel_for(n, 16, [&](int64_t begin, int64_t end, int) {
+    expect(pictures().rays(rows, 3, image, places, begin, end, origins, directions), "rays: a camera is missing");
+    expect(pictures().gather(three, image, x, y, begin, end, seen), "pictures: a pixel is missing");
+  });
+  expect_finite(directions, "rays");
+  expect_finite(seen, "pictures");
+  x[n - 1] = 1000;
+  expect(!pictures().gather(three, image, x, y, n - 1, n, seen), "pictures: a pixel beyond the last");
+  image[n - 1] = 3;
+  expect(!pictures().rays(rows, 3, image, places, n - 1, n, origins, directions), "rays: a camera beyond the last");
 
   // A silhouette of 20 x 10 pixels, one of them filled: its summed-area table.
   const int64_t width = 20, height = 10;

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from polyfield import native
 from polyfield.datasets import cameras as cameras_module
 from polyfield.datasets.cameras import Cameras
 from polyfield.datasets.lenses import Lens
@@ -146,3 +147,20 @@ def test_shapes_are_checked():
         "Cameras: focal must be torch.float64 of shape (1, 2) for 1 lenses,"
         " but is torch.float32 of shape (1, 2)."
     )
+
+
+def test_straight_rays_with_and_without_kernels(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    cameras = some_cameras(Lens(), Lens(), Lens())
+    ids = torch.randint(3, (5000,), generator=generator)
+    pixels = torch.rand(5000, 2, generator=generator) * 200 - 50
+    ours = cameras.rays(ids, pixels)
+    with pytest.raises(IndexError):
+        cameras.rays(torch.tensor([3]), pixels[:1])
+    monkeypatch.setattr(native, "usable", lambda *_: False)
+    plain = cameras.rays(ids, pixels)
+    assert torch.equal(ours[0], plain[0])
+    # Unit vectors, of terms that grow with the pixel: some roundings of 2^-24 each.
+    torch.testing.assert_close(ours[1], plain[1], rtol=0, atol=1e-6)
+    with pytest.raises(IndexError):
+        cameras.rays(torch.tensor([3]), pixels[:1])

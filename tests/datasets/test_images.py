@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from polyfield import native
 from polyfield.datasets.decode import read_header, read_mask, read_pixels
 from polyfield.datasets.image_source import FULL, box_filtered
 from polyfield.datasets.images import Images
@@ -239,6 +240,21 @@ def test_gather_agrees_with_the_image_and_the_image_with_the_file(
         assert torch.equal(images.gather(ids.int(), x.int(), y.int()).view_as(whole), whole)
     assert images.weights(*everywhere(images, 0)) is None
     assert images.weight_image(0) is None
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_pixels_that_are_not_there_are_refused(
+    kernels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kernels:
+        monkeypatch.setattr(native, "usable", lambda *_: False)
+    images = Images.load(written(tmp_path, noise(6, 9, 4), noise(12, 3, 4)))
+    here = torch.tensor([0])
+    for camera, x, y in ((2, 0, 0), (0, 0, 60), (1, 3, 12)):
+        with pytest.raises(IndexError):
+            images.gather(here + camera, here + x, here + y)
+    with pytest.raises((IndexError, RuntimeError)):
+        images.gather(here.expand(3), here.expand(3), here.expand(2))
 
 
 def test_opaque_and_transparent_images_mix(tmp_path: Path) -> None:
