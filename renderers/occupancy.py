@@ -161,6 +161,18 @@ class OccupancyGrid(torch.nn.Module):
                 self._occupied = ((distance == 0) & (values >= 0)).nonzero()[:, 0]
         return self._occupied
 
+    def occupied_balls(self) -> tuple[Float[Tensor, "M 3"], float]:
+        """Balls that hold all occupied cells of the finest level and those beside them, one for eight cells or fewer.
+
+        Returns:
+            Centres and radius, world units.
+        """
+        half = self.resolution // 2
+        blocks = (self.distance[0] == 0).view(half, 2, half, 2, half, 2).any(5).any(3).any(1)
+        q = (blocks.nonzero() + 0.5) * (2.0 / half) - 1.0
+        cell = float((2.0 * self.half_size / self.resolution).norm())
+        return self.center + q * self.half_size, 2.0 * cell
+
     def random_points(self, cells: Int[Tensor, " N"], seed: int) -> Float[Tensor, "N 3"]:
         """A random point of each cell, in world units.
 
@@ -206,8 +218,8 @@ class OccupancyGrid(torch.nn.Module):
             density: Density at world points, 1 / world length.
             step_length: What turns density into a value: the length of a step, world units.
             generator: Source of the randomness.
-            warm: Go through all cells in turn; else, of 16, one is drawn from all, seven from around occupied ones, eight
-                from the occupied ones.
+            warm: Go through all cells in turn; else, of 16, one is drawn from all, seven from around occupied ones,
+                eight from the occupied ones.
             cells: How many to look at.
         """
         seed = int(torch.randint(1 << 62, (), generator=generator))

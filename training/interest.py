@@ -1,14 +1,15 @@
-"""Which pixels are worth a training ray, where the images tell by their alpha what is empty.
+"""Which pixels are worth a training ray.
 
-A ray far from every silhouette crosses only cells that carving has emptied: it has no samples, teaches nothing, and
-still costs its march. In a picture of an object that is half of the pixels or more.
+A ray that crosses only empty cells has no samples, teaches nothing, and still costs its march. In a picture of an
+object that is half of the pixels or more. What is empty the images tell by their alpha, or, later, the occupancy grid.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Float, Int32, Int64
 from torch import Generator, Tensor
 from torch.nn.functional import max_pool2d, pad
 
@@ -44,17 +45,58 @@ class Interest:
             cell: Diagonal of a cell of the occupancy grid, in world units: carving keeps a cell that touches a
                 silhouette, so this far around it, as the nearest thing appears, rays still meet samples.
         """
-        counts = torch.zeros(len(scene.names) + 1, dtype=torch.int64)
-        parts = []
-        for view in sorted(views):
+
+        def near_silhouette(view: int) -> Tensor:
             shown = _tiles(scene.images.alpha(view) > 0).float()[None]
             margin = cell / max(scene.near, cell) * float(scene.cameras.focal[view].max())
             reach = math.ceil(margin / _TILE)
-            tiles = max_pool2d(shown, 2 * reach + 1, stride=1, padding=reach)
-            row, column = (tiles[0] > 0).nonzero().to(torch.int32).unbind(1)
-            parts.append(torch.stack([torch.full_like(row, view), column * _TILE, row * _TILE], 1))
-            counts[view + 1] = len(row)
-        return Interest(torch.cat(parts), counts.cumsum(0), scene.images.sizes)
+            return max_pool2d(shown, 2 * reach + 1, stride=1, padding=reach)[0] > 0
+
+        return _gathered(scene, views, near_silhouette)
+
+    @staticmethod
+    def of_balls(
+        scene: Scene, views: tuple[int, ...], centers: Float[Tensor, "M 3"], radius: float
+    ) -> "Interest":
+        """Find the tiles before which there may be something.
+
+        Args:
+            scene: Seen by cameras without distortion.
+            views: Which images.
+            centers, radius: Balls outside of which there is nothing, world units.
+        """
+        points, cameras = centers.double(), scene.cameras
+
+        def before_balls(view: int) -> Tensor:
+            width, height = (-(-side // _TILE) for side in cameras.size[view].tolist())
+            pose = cameras.world_from_camera[view]
+            local = (points - pose[:, 3]) @ pose[:, :3]
+            # Around the camera or beside it: no bounds.
+            if bool((local[:, 2].abs() <= radius).any()):
+                return torch.ones(height, width, dtype=torch.bool)
+            x, y, z = local[local[:, 2] > radius].t()
+            low, high = [], []
+            for side, place, axis in ((width, x, 0), (height, y, 1)):
+                # (x + a) / (z + b) - x / z for all |a|, |b| <= radius
+                reach = radius / (z - radius) * (1.0 + place.abs() / z)
+                focal, middle = cameras.focal[view, axis], cameras.center[view, axis]
+                first = (middle + focal * (place / z - reach)) / _TILE
+                last = (middle + focal * (place / z + reach)) / _TILE
+                low.append(first.floor().clamp(0, side).long())
+                high.append((last.floor() + 1.0).clamp(0, side).long())
+            # Rectangles of tiles, counted at their corners; sums over both axes then count them everywhere.
+            counts = torch.zeros((height + 1) * (width + 1))
+            one = torch.ones(len(z))
+            for columns, rows, sign in (
+                (low[0], low[1], 1.0),
+                (high[0], low[1], -1.0),
+                (low[0], high[1], -1.0),
+                (high[0], high[1], 1.0),
+            ):
+                counts.index_add_(0, rows * (width + 1) + columns, one, alpha=sign)
+            return counts.view(height + 1, width + 1).cumsum(0).cumsum(1)[:-1, :-1] > 0.5
+
+        return _gathered(scene, views, before_balls)
 
     def draw(
         self, views: Int64[Tensor, " V"], count: int, generator: Generator
@@ -81,6 +123,18 @@ class Interest:
         width, height = self.sizes.index_select(0, view).t()
         inside = ((x < width) & (y < height)).nonzero()[:, 0]
         return view[inside], x[inside], y[inside]
+
+
+def _gathered(
+    scene: Scene, views: tuple[int, ...], tiles_of: Callable[[int], Bool[Tensor, "h w"]]
+) -> Interest:
+    counts = torch.zeros(len(scene.names) + 1, dtype=torch.int64)
+    parts = []
+    for view in sorted(views):
+        row, column = tiles_of(view).nonzero().to(torch.int32).unbind(1)
+        parts.append(torch.stack([torch.full_like(row, view), column * _TILE, row * _TILE], 1))
+        counts[view + 1] = len(row)
+    return Interest(torch.cat(parts), counts.cumsum(0), scene.images.sizes)
 
 
 def _tiles(shown: Bool[Tensor, "H W"]) -> Bool[Tensor, "h w"]:

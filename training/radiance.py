@@ -27,6 +27,8 @@ from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining"]
 
+_FIRST_LOOK = 384  # the step from which the occupancy grid knows what is empty; all its cells were seen by 256
+
 
 @dataclass(frozen=True)
 class RadianceTraining:
@@ -117,6 +119,9 @@ class RadianceTask:
             cell = self.renderer.cell_diagonal
             interest = Interest.of(scene, scene.split["train"], cell)
         self._source = RaySource(scene, seed, interest)
+        # Where the images do not tell what is empty, the occupancy grid does after some time.
+        bounded = self.renderer.grid.levels == 1 and scene.cameras.straight
+        self._next_look = _FIRST_LOOK if interest is None and bounded else None
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
         self._rays = max(64, training.samples // 512)
@@ -137,6 +142,7 @@ class RadianceTask:
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Render a batch and back-propagate its error."""
+        self._look_for_interest(step)
         batch = self._source.next(self._rays)
         jitter = torch.rand(len(batch), generator=self._generator)
         coarse = 2.0 if progress < self.training.coarse else 1.0
@@ -174,7 +180,15 @@ class RadianceTask:
         """Occupancy, generators and the place in the stream of rays."""
         tensors = {f"renderer.{k}": v for k, v in self.renderer.training_state().items()}
         tensors["generator"] = self._generator.get_state()
-        facts = {"block": self._source.block, "offset": self._source.offset, "rays": self._rays}
+        source = self._source
+        facts: dict[str, Any] = {"block": source.block, "offset": source.offset, "rays": self._rays}
+        if self._next_look is not None:
+            facts["next_look"] = self._next_look
+            if source.interest is not None:
+                tensors["tiles"], tensors["tile_starts"] = (
+                    source.interest.tiles,
+                    source.interest.starts,
+                )
         return tensors, facts
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -184,12 +198,31 @@ class RadianceTask:
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
         self._generator.set_state(tensors["generator"])
+        if self._next_look is not None:
+            self._next_look = int(facts["next_look"])
+            if "tiles" in tensors:
+                self._source.interest = Interest(
+                    tensors["tiles"], tensors["tile_starts"], self._scene.images.sizes
+                )
         self._source.seek(int(facts["block"]), int(facts["offset"]))
         self._rays = int(facts["rays"])
 
     def finish(self) -> None:
         """Give the model the occupancy that was learnt."""
         self.model.renderer_state = self.renderer.state()
+
+    def _look_for_interest(self, step: int) -> None:
+        """Draw rays only where there are occupied cells before a pixel, from time to time decided anew.
+
+        A ray that meets none teaches nothing; should cells beside occupied ones be found, their tiles are among those
+        that are drawn already.
+        """
+        if self._next_look is None or step < self._next_look or not self._source.at_block:
+            return
+        self._next_look = 2 * step
+        centers, radius = self.renderer.grid.occupied_balls()
+        views = self._scene.split["train"]
+        self._source.interest = Interest.of_balls(self._scene, views, centers, radius)
 
     def _backgrounds(self, rays: int) -> Tensor:
         if self._background is None:

@@ -63,6 +63,10 @@ class RaySource:
         seed: Of the draws.
         interest: If given, only pixels that are worth it are drawn.
 
+    Attributes:
+        block, offset: Position in the stream.
+        interest: May be changed where `at_block` says so.
+
     Raises:
         InputError: There are no training views.
     """
@@ -72,11 +76,16 @@ class RaySource:
             raise InputError(f"{scene.name} has no training views; all of them are held out.")
         self._scene = scene
         self._seed = seed
-        self._interest = interest
+        self.interest = interest
         self._views = torch.tensor(scene.split["train"], dtype=torch.int64)
         self.block = 0
         self.offset = 0
         self._rays: RayBatch | None = None
+
+    @property
+    def at_block(self) -> bool:
+        """Whether the next rays are the first ones of a block, all of which are drawn with the same interest."""
+        return self.offset in (0, _BLOCK)
 
     def next(self, count: int) -> RayBatch:
         """Draw `count` rays (at most 65,536 at once, fewer at the end of a block)."""
@@ -110,8 +119,8 @@ class RaySource:
 
     def _pixels(self, views: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw about a block of pixels: camera, x and y of each."""
-        if self._interest is not None:
-            drawn = self._interest.draw(views, _BLOCK, generator)
+        if self.interest is not None:
+            drawn = self.interest.draw(views, _BLOCK, generator)
             if drawn is not None:  # else these images show nothing at all
                 return drawn
         sizes = self._scene.images.sizes[views]

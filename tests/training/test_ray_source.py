@@ -63,25 +63,46 @@ def test_rays_carry_the_colour_of_their_pixel(scene: Scene) -> None:
         assert torch.allclose(batch.alpha[i], pixel[3])
 
 
-def test_what_is_of_no_interest_has_no_samples(scene: Scene) -> None:
+@pytest.mark.parametrize("told_by", ["silhouettes", "occupancy"])
+def test_what_is_of_no_interest_has_no_samples(scene: Scene, told_by: str) -> None:
     domain, render, _ = place(scene)
     field = preset("hashgrid")["field"]
     field["encoder"] |= {"log2_table": 12}
     model = build_model("radiance", {"field": field, "domain": domain, "render": render})
     renderer = VolumeRenderer(model)
-    renderer.carve(scene)
     views = scene.split["train"]
-    interest = Interest.of(scene, views, renderer.cell_diagonal)
+    if told_by == "silhouettes":
+        renderer.carve(scene)
+        interest = Interest.of(scene, views, renderer.cell_diagonal)
+    else:
+        grid = renderer.grid
+        middles = grid.random_points(torch.arange(grid.values.numel()), 0)
+        kept = (middles - 0.3 * grid.half_size).norm(dim=1) < 0.2 * grid.half_size.min()
+        kept[grid.cells_of(grid.center[None] - 0.7 * grid.half_size)] = True  # one cell alone
+        grid.set_from_hull(kept)
+        interest = Interest.of_balls(scene, views, *grid.occupied_balls())
     source = RaySource(scene, 0)
     camera, x, y = source._pixels(torch.tensor(views), torch.Generator().manual_seed(0))
     masks = torch.stack([worth(interest, view) for view in range(len(scene.names))])
     mine = masks[camera, y, x]
-    assert 0.1 < mine.float().mean() < 0.9
+    assert 0.01 < mine.float().mean() < 0.9
     pixels = torch.stack([x, y], dim=-1)[~mine].float() + 0.5
     origins, directions = scene.cameras.rays(camera[~mine], pixels)
     assert renderer.trace(origins, directions, 0.0).evaluated == 0
-    alpha = scene.images.gather(camera, x, y)[:, 3]
-    assert mine[alpha > 0].all()
+    if told_by == "silhouettes":
+        assert mine[scene.images.gather(camera, x, y)[:, 3] > 0].all()
+    # And not much more than it takes: tiles of 8 pixels, and a cell's margin, around a disc of 6 pixels' radius.
+    pixels = torch.stack([x, y], dim=-1)[mine].float() + 0.5
+    met = renderer.trace(*scene.cameras.rays(camera[mine], pixels), 0.0).samples
+    assert (met.ray_offsets.diff() > 0).float().mean() > 0.1
+
+
+def test_a_camera_among_occupied_cells_sees_them_everywhere(scene: Scene) -> None:
+    views = scene.split["train"]
+    here = scene.cameras.positions[views[0] : views[0] + 1].float()
+    interest = Interest.of_balls(scene, views, here + 0.01, 0.1)
+    assert worth(interest, views[0]).all()
+    assert not worth(interest, views[1]).all()
 
 
 @pytest.mark.parametrize("some", [False, True])

@@ -15,8 +15,10 @@ from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.fields import model_file
 from polyfield.renderers.registry import renderer_for
+from polyfield.training import radiance, ray_source
 from polyfield.training.api import evaluate, train
 from polyfield.training.evaluation import evaluate_model
+from polyfield.training.interest import Interest
 from polyfield.training.loop import Control
 
 SMALL = ("field.encoder.log2_table=12", "field.encoder.levels=3", "train.samples=4096")
@@ -68,6 +70,32 @@ def test_a_resumed_run_ends_with_the_same_bits(scene: Scene, tmp_path: Path, sto
     lines = (tmp_path / "cut/log.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == list(range(1, 41))
+
+
+@pytest.mark.parametrize("stop", [10, 23])
+def test_a_run_without_a_hull_resumes_with_what_it_found_empty(
+    scene: Scene, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(radiance, "_FIRST_LOOK", 4)  # then at 8, 16, 32, where a block begins
+    monkeypatch.setattr(ray_source, "_BLOCK", 512)
+    found: list[int] = []
+    of_balls = Interest.of_balls
+
+    def looked(*args: Any) -> Interest:
+        interest = of_balls(*args)
+        found.append(len(interest.tiles))
+        return interest
+
+    monkeypatch.setattr(Interest, "of_balls", looked)
+    changes = (*SMALL, "train.hull=false")
+    short(scene, tmp_path / "whole", changes=changes)
+    looks = list(found)
+    assert len(looks) >= 3
+    short(scene, tmp_path / "cut", changes=changes, control=Control(stop=StopAfter(stop)))
+    train(scene, out=tmp_path / "cut", resume=True)
+    assert found == 2 * looks
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 def test_metrics_say_what_the_contract_says(scene: Scene, tmp_path: Path) -> None:
