@@ -264,6 +264,7 @@ class Cameras:
     ) -> tuple[Float32[Tensor, "R 3"], Float32[Tensor, "R 3"]]:
         pixels = pixels.float()
         fits = camera_ids.ndim == 1 and pixels.shape == (len(camera_ids), 2)
+        fits = fits and not pixels.requires_grad
         if fits and native.usable(self._straight_rows, camera_ids, pixels):
             camera_ids, pixels = camera_ids.contiguous(), pixels.contiguous()
             origins, directions = torch.empty(len(pixels), 3), torch.empty(len(pixels), 3)

@@ -189,19 +189,23 @@ class Images:
 
         Args:
             camera_ids: Which image, 0 .. C-1. One that is not held is decoded for this call (slow).
-            x: Column, 0 .. width-1. Not checked: this runs at every step.
+            x: Column, 0 .. width-1. Not checked: beyond the edge lies the next row.
             y: Row, 0 .. height-1.
+
+        Raises:
+            IndexError: A pixel lies beyond the last image.
         """
-        start = self._start.index_select(0, camera_ids)
-        if not self.in_memory and bool((start < 0).any()):
+        if not self.in_memory and bool((self._start.index_select(0, camera_ids) < 0).any()):
             result = torch.empty(len(x), 4)
             for i in set(camera_ids.tolist()):
                 here = camera_ids == i
                 result[here] = self.image(i)[y[here], x[here]]
             return result
         fits = camera_ids.ndim == 1 and camera_ids.shape == x.shape == y.shape
+        fits = fits and not any(t.is_floating_point() for t in (camera_ids, x, y))
         if fits and self.downscale == 1 and native.usable(camera_ids, x, y):
             return self._gather(*(t.long().contiguous() for t in (camera_ids, x, y)))
+        start = self._start.index_select(0, camera_ids)
         pixel = torch.addcmul(start + x, self._width.index_select(0, camera_ids), y)
         return self._given_out(self._pixels.index_select(0, pixel))
 

@@ -93,11 +93,6 @@ class VolumeRenderer:
         if model.renderer_state:
             self.load_state(model.renderer_state)
 
-    @property
-    def cell_diagonal(self) -> float:
-        """Diagonal of a cell of the grid's finest level, in world units."""
-        return self.config.step * self.config.steps / self.config.resolution
-
     def trace(
         self,
         origins: Float[Tensor, "R 3"],

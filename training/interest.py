@@ -1,17 +1,14 @@
 """Which pixels are worth a training ray.
 
 A ray that crosses only empty cells has no samples, teaches nothing, and still costs its march. In a picture of an
-object that is half of the pixels or more. What is empty the images tell by their alpha, or, later, the occupancy grid.
+object that is half of the pixels or more.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Generator, Tensor
-from torch.nn.functional import max_pool2d, pad
 
 from polyfield.datasets.scene import Scene
 
@@ -36,26 +33,7 @@ class Interest:
     sizes: Int64[Tensor, "C 2"]
 
     @staticmethod
-    def of(scene: Scene, views: tuple[int, ...], cell: float) -> "Interest":
-        """Find the tiles near something that is not transparent.
-
-        Args:
-            scene: With alpha.
-            views: Which images.
-            cell: Diagonal of a cell of the occupancy grid, in world units: carving keeps a cell that touches a
-                silhouette, so this far around it, as the nearest thing appears, rays still meet samples.
-        """
-
-        def near_silhouette(view: int) -> Tensor:
-            shown = _tiles(scene.images.alpha(view) > 0).float()[None]
-            margin = cell / max(scene.near, cell) * float(scene.cameras.focal[view].max())
-            reach = math.ceil(margin / _TILE)
-            return max_pool2d(shown, 2 * reach + 1, stride=1, padding=reach)[0] > 0
-
-        return _gathered(scene, views, near_silhouette)
-
-    @staticmethod
-    def of_balls(
+    def of(
         scene: Scene, views: tuple[int, ...], centers: Float[Tensor, "M 3"], radius: float
     ) -> "Interest":
         """Find the tiles before which there may be something.
@@ -96,7 +74,13 @@ class Interest:
                 counts.index_add_(0, rows * (width + 1) + columns, one, alpha=sign)
             return counts.view(height + 1, width + 1).cumsum(0).cumsum(1)[:-1, :-1] > 0.5
 
-        return _gathered(scene, views, before_balls)
+        starts = torch.zeros(len(scene.names) + 1, dtype=torch.int64)
+        parts = []
+        for view in sorted(views):
+            row, column = before_balls(view).nonzero().to(torch.int32).unbind(1)
+            parts.append(torch.stack([torch.full_like(row, view), column * _TILE, row * _TILE], 1))
+            starts[view + 1] = len(row)
+        return Interest(torch.cat(parts), starts.cumsum(0), scene.images.sizes)
 
     def draw(
         self, views: Int64[Tensor, " V"], count: int, generator: Generator
@@ -123,23 +107,3 @@ class Interest:
         width, height = self.sizes.index_select(0, view).t()
         inside = ((x < width) & (y < height)).nonzero()[:, 0]
         return view[inside], x[inside], y[inside]
-
-
-def _gathered(
-    scene: Scene, views: tuple[int, ...], tiles_of: Callable[[int], Bool[Tensor, "h w"]]
-) -> Interest:
-    counts = torch.zeros(len(scene.names) + 1, dtype=torch.int64)
-    parts = []
-    for view in sorted(views):
-        row, column = tiles_of(view).nonzero().to(torch.int32).unbind(1)
-        parts.append(torch.stack([torch.full_like(row, view), column * _TILE, row * _TILE], 1))
-        counts[view + 1] = len(row)
-    return Interest(torch.cat(parts), counts.cumsum(0), scene.images.sizes)
-
-
-def _tiles(shown: Bool[Tensor, "H W"]) -> Bool[Tensor, "h w"]:
-    """Which tiles hold a pixel that is shown."""
-    height, width = shown.shape
-    padded = pad(shown, (0, -width % _TILE, 0, -height % _TILE))
-    rows = padded.view(padded.shape[0] // _TILE, _TILE, -1).any(1)
-    return rows.view(len(rows), -1, _TILE).any(2)

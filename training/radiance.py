@@ -27,7 +27,11 @@ from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining"]
 
-_FIRST_LOOK = 384  # the step from which the occupancy grid knows what is empty; all its cells were seen by 256
+# Steps until the occupancy grid may know what is empty, and most steps between asking it where in the images there may
+# be something. It is not worth it while more than this share of space is occupied, nor to keep a list of more tiles.
+_FIRST_LOOK, _LOOK_EVERY = 384, 1024
+_CROWDED = 0.5
+_MOST_TILES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,9 @@ class RadianceTraining:
         hold: Fraction of the run until the rate falls.
         final_rate: Factor at the end.
         samples: Samples that a step should shade; the number of rays follows.
-        growth: Factor by which `samples` grows over the run, evenly: many small steps first, when any gradient will
-            do, then large ones, when noise is what is left of the error. `samples` is the mean over the run.
+        growth: Factor by which the samples of a step grow with the progress of the run, evenly: many small steps
+            first, when any gradient will do, then large ones, when noise is what is left of the error. `samples` is
+            what a step shades in the middle of the run.
         roulette: Share of them that is back-propagated; 1: all, each exactly once.
         huber: Where the loss turns from square to linear.
         min_transmittance: Samples behind this are not shaded.
@@ -114,17 +119,13 @@ class RadianceTask:
         self._scene = scene
         self._background = background
         self._hull = training.hull and scene.images.has_alpha and scene.cameras.straight
-        interest = None
-        if self._hull and scene.split["train"]:
-            cell = self.renderer.cell_diagonal
-            interest = Interest.of(scene, scene.split["train"], cell)
-        self._source = RaySource(scene, seed, interest)
-        # Where the images do not tell what is empty, the occupancy grid does after some time.
+        self._source = RaySource(scene, seed)
+        # When to ask the occupancy grid what may be seen in the images: carved, it knows at once.
         bounded = self.renderer.grid.levels == 1 and scene.cameras.straight
-        self._next_look = _FIRST_LOOK if interest is None and bounded else None
+        self._next_look = None if not bounded else 0 if self._hull else _FIRST_LOOK
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
-        self._rays = max(64, training.samples // 512)
+        self._rays = max(64, int(self._wanted(0.0)) // 512)
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
@@ -138,7 +139,7 @@ class RadianceTask:
         """Carve the occupancy grid from alpha, or begin with all of it occupied."""
         if self._hull:
             self.renderer.carve(self._scene)
-            self._rays = max(64, self.training.samples // 16)
+            self._rays = max(64, int(self._wanted(0.0)) // 16)
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Render a batch and back-propagate its error."""
@@ -199,7 +200,7 @@ class RadianceTask:
         )
         self._generator.set_state(tensors["generator"])
         if self._next_look is not None:
-            self._next_look = int(facts["next_look"])
+            self._next_look = int(facts.get("next_look", _FIRST_LOOK))
             if "tiles" in tensors:
                 self._source.interest = Interest(
                     tensors["tiles"], tensors["tile_starts"], self._scene.images.sizes
@@ -214,15 +215,19 @@ class RadianceTask:
     def _look_for_interest(self, step: int) -> None:
         """Draw rays only where there are occupied cells before a pixel, from time to time decided anew.
 
-        A ray that meets none teaches nothing; should cells beside occupied ones be found, their tiles are among those
-        that are drawn already.
+        A ray that meets none teaches nothing. Cells that are found beside those that were occupied have their tiles;
+        what is found elsewhere waits for the next look.
         """
         if self._next_look is None or step < self._next_look or not self._source.at_block:
             return
-        self._next_look = 2 * step
-        centers, radius = self.renderer.grid.occupied_balls()
+        self._next_look = min(max(_FIRST_LOOK, 2 * step), step + _LOOK_EVERY)
+        carved = step == 0  # then nothing else can ever be occupied
+        centers, radius, share = self.renderer.grid.occupied_balls(beside=0 if carved else 1)
+        if share > _CROWDED:
+            return
         views = self._scene.split["train"]
-        self._source.interest = Interest.of_balls(self._scene, views, centers, radius)
+        interest = Interest.of(self._scene, views, centers, radius)
+        self._source.interest = interest if len(interest.tiles) <= _MOST_TILES else None
 
     def _backgrounds(self, rays: int) -> Tensor:
         if self._background is None:
@@ -235,9 +240,12 @@ class RadianceTask:
         offset = float(torch.rand((), generator=self._generator))
         return select_important(importance, self.training.roulette * len(importance), offset)
 
+    def _wanted(self, progress: float) -> float:
+        """Samples that a step should shade."""
+        first = 2.0 / (1.0 + self.training.growth)
+        return self.training.samples * (first + 2.0 * (1.0 - first) * progress)
+
     def _adapt(self, rays: int, samples: int, progress: float) -> None:
         """Choose the next number of rays so that a step shades about as many samples as it should."""
-        first = 2.0 / (1.0 + self.training.growth)
-        share = first + 2.0 * (1.0 - first) * progress
-        wanted = rays * share * self.training.samples / max(samples, 1)
+        wanted = rays * self._wanted(progress) / max(samples, 1)
         self._rays = int(min(max(wanted, self._rays / 2, 64), self._rays * 2, 1 << 16))

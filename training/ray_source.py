@@ -56,10 +56,10 @@ class RaySource:
     """Draws training rays, the same ones for the same seed and the same requests.
 
     Each block of rays has its own generator, made from the seed and the block's number, so that the position in the
-    stream is two integers and a resumed run goes on with the same rays.
+    stream is two integers, and a resumed run goes on with the same rays if it has the same interest.
 
     Args:
-        scene: Its training views are drawn from, each pixel as likely as any other.
+        scene: Its training views are drawn from, each pixel (of interest) as likely as any other.
         seed: Of the draws.
         interest: If given, only pixels that are worth it are drawn.
 

@@ -6,6 +6,7 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace polyfield {
@@ -22,7 +23,7 @@ HashGridJob job(Address levels, int level_count, int dim, int features, bool smo
 // A wish: the system may have none, and not every system knows it.
 void advise_huge_pages([[maybe_unused]] Address address, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr Address page = 4096;
+  const Address page = static_cast<Address>(sysconf(_SC_PAGESIZE));
   const Address begin = (address + page - 1) / page * page, end = (address + bytes) / page * page;
   if (begin < end && madvise(at<void>(begin), end - begin, MADV_HUGEPAGE) == 0)
     madvise(at<void>(begin), end - begin, MADV_DONTNEED);

@@ -220,6 +220,27 @@ void drive_march(int64_t rays) {
   }
 }
 
+void drive_pictures(int64_t n) {
+  // Three images of 8 x 8, of which the pixels are drawn; the last one asked for is none.
+  const int64_t starts[3] = {0, 64, 128}, widths[3] = {8, 8, 8};
+  Buffer<uint8_t> bytes(3 * 64 * 4, 200);
+  Buffer<int64_t> image(n), x(n), y(n);
+  Floats rows = randoms(3 * 12, 0.5f, 1), places = randoms(2 * n, 0, 8), origins(3 * n), directions(3 * n), seen(4 * n);
+  for (int64_t i = 0; i < n; ++i) image[i] = i % 3, x[i] = i % 8, y[i] = i / 8 % 8;
+  const Pictures three = {bytes, 3 * 64, 4, starts, widths, 3};
+  parallel_for(n, 16, [&](int64_t begin, int64_t end, int) {
+    expect(pictures().rays(rows, 3, image, places, begin, end, origins, directions), "rays: a camera is missing");
+    expect(pictures().gather(three, image, x, y, begin, end, seen), "pictures: a pixel is missing");
+  });
+  expect_finite(directions, "rays");
+  expect_finite(seen, "pictures");
+  if (n == 0) return;
+  x[n - 1] = 1000;
+  expect(!pictures().gather(three, image, x, y, n - 1, n, seen), "pictures: a pixel beyond the last");
+  image[n - 1] = 3;
+  expect(!pictures().rays(rows, 3, image, places, n - 1, n, origins, directions), "rays: a camera beyond the last");
+}
+
 void drive_upkeep(int64_t n) {
   const CellGrid grid = {{0, 0, 0}, {1, 1, 1}, 8};
   Buffer<int64_t> ids(n), near(n), every(512);
@@ -239,24 +260,6 @@ void drive_upkeep(int64_t n) {
     expect(near[i] >= 0 && near[i] < 512, "occupancy: a neighbour outside the grid");
   }
   expect_finite(points, "points of cells");
-
-  // Three images of 8 x 8, of which the pixels are drawn; the last one asked for is none.
-  const int64_t starts[3] = {0, 64, 128}, widths[3] = {8, 8, 8};
-  Buffer<uint8_t> bytes(3 * 64 * 4, 200);
-  Buffer<int64_t> image(n), x(n), y(n);
-  Floats rows = randoms(3 * 12, 0.5f, 1), places = randoms(2 * n, 0, 8), origins(3 * n), directions(3 * n), seen(4 * n);
-  for (int64_t i = 0; i < n; ++i) image[i] = i % 3, x[i] = i % 8, y[i] = i / 8 % 8;
-  const Pictures three = {bytes, 3 * 64, 4, starts, widths, 3};
-  parallel_for(n, 16, [&](int64_t begin, int64_t end, int) {
-    expect(pictures().rays(rows, 3, image, places, begin, end, origins, directions), "rays: a camera is missing");
-    expect(pictures().gather(three, image, x, y, begin, end, seen), "pictures: a pixel is missing");
-  });
-  expect_finite(directions, "rays");
-  expect_finite(seen, "pictures");
-  x[n - 1] = 1000;
-  expect(!pictures().gather(three, image, x, y, n - 1, n, seen), "pictures: a pixel beyond the last");
-  image[n - 1] = 3;
-  expect(!pictures().rays(rows, 3, image, places, n - 1, n, origins, directions), "rays: a camera beyond the last");
 
   // A silhouette of 20 x 10 pixels, one of them filled: its summed-area table.
   const int64_t width = 20, height = 10;
@@ -387,6 +390,7 @@ int main() {
       drive_mlp(n);
       drive_composite(n);
       drive_march(n);
+      drive_pictures(n);
       drive_upkeep(n);
       drive_step(n);
       if (n == 131) drive_step(9 * n);
