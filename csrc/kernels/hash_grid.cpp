@@ -127,10 +127,11 @@ void scatter_level(const HashGridJob& job, const HashGridLevel& level, int64_t f
 }
 
 // Shares out the chunks of all levels: a level's chunks are done one after the other, in order, so that its sums do
-// not depend on who does them; the level with most left goes first, so that the threads end together.
+// not depend on who does them. A thread stays with its level, whose lines are in its cache, while there are levels
+// enough for the others; then the level with most left goes first, so that the threads end together.
 class Chunks {
  public:
-  Chunks(int levels, int64_t per_level) : levels_(levels) {
+  Chunks(int levels, int64_t per_level, int threads) : levels_(levels), threads_(threads) {
     for (int l = 0; l < levels; ++l) left_[l] = per_level;
   }
 
@@ -138,10 +139,17 @@ class Chunks {
   int next(int done, int64_t& left) {
     while (__atomic_test_and_set(&locked_, __ATOMIC_ACQUIRE)) {
     }
-    if (done >= 0) taken_[done] = false;
-    int best = -1;
-    for (int l = 0; l < levels_; ++l)
-      if (!taken_[l] && left_[l] > 0 && (best < 0 || left_[l] > left_[best])) best = l;
+    int best = -1, waiting = 0;
+    for (int l = 0; l < levels_; ++l) {
+      if (taken_[l] || left_[l] == 0) continue;
+      ++waiting;
+      if (best < 0 || left_[l] > left_[best]) best = l;
+    }
+    if (done >= 0) {
+      const bool stays = waiting >= threads_ || best < 0 || left_[done] >= left_[best];
+      if (left_[done] > 0 && stays) best = done;
+      taken_[done] = false;
+    }
     if (best >= 0) {
       taken_[best] = true;
       left = left_[best]--;
@@ -151,7 +159,7 @@ class Chunks {
   }
 
  private:
-  int levels_;
+  int levels_, threads_;
   bool locked_ = false;
   bool taken_[hash_grid_max_levels] = {};
   int64_t left_[hash_grid_max_levels];
@@ -167,8 +175,8 @@ template <int D, int F>
 void scatter(const HashGridJob& job, const HashGridUpstream& upstream, float* values, uint8_t* touched) {
   if (job.points == 0) return;
   const int64_t chunk = chunk_size(job.points), chunks = (job.points + chunk - 1) / chunk;
-  Chunks queue(job.level_count, chunks);
   const int workers = thread_count() < job.level_count ? thread_count() : job.level_count;
+  Chunks queue(job.level_count, chunks, workers);
   parallel_for(chunks == 1 && job.points < 256 ? 1 : workers, 1, [&](int64_t, int64_t, int) {
     int64_t left = 0;
     for (int l = queue.next(-1, left); l >= 0; l = queue.next(l, left)) {
