@@ -253,7 +253,7 @@ class Images:
         stored = self._one(i)[0]
         if stored.shape[-1] < 4:
             return torch.ones(stored.shape[:-1])
-        return stored[..., 3] * (1 / (255 if self.downscale == 1 else FULL))
+        return stored[..., 3] * (1 / self._unit)
 
     def weight_image(self, i: int) -> Float32[Tensor, "H W"] | None:
         """Give the weights of a whole image; None where no image has a mask that says ignore."""
@@ -308,11 +308,15 @@ class Images:
         weight = ones if self._weights is None else self._weights[part].view(height, width)
         return self._pixels[part].view(height, width, -1), weight
 
+    @property
+    def _unit(self) -> int:
+        """What is stored for 1."""
+        return 255 if self.downscale == 1 else FULL
+
     def _given_out(self, stored: Tensor) -> Float32[Tensor, "*R 4"]:
         channels = stored.shape[-1]
         result = torch.ones(*stored.shape[:-1], 4)
-        unit = 255 if self.downscale == 1 else FULL
-        torch.mul(stored, 1 / unit, out=result[..., :channels])
+        torch.mul(stored, 1 / self._unit, out=result[..., :channels])
         if self.downscale == 1 and channels == 4:
             result[..., :3] *= result[..., 3:]
         return result
@@ -334,8 +338,7 @@ class Images:
             if pixels.shape[-1] == 3:
                 return bool(weights.any()), True
             alpha = pixels[..., 3]
-            full = 255 if self.downscale == 1 else FULL
-            return bool((alpha * weights).any()), bool((alpha == full).all())
+            return bool((alpha * weights).any()), bool((alpha == self._unit).all())
 
         with ThreadPoolExecutor(self._threads) as pool:
             try:

@@ -161,20 +161,20 @@ class OccupancyGrid(torch.nn.Module):
                 self._occupied = ((distance == 0) & (values >= 0)).nonzero()[:, 0]
         return self._occupied
 
-    def occupied_balls(self, beside: int) -> tuple[Float[Tensor, "M 3"], float, float]:
+    def occupied_balls(self, beside: int) -> tuple[Float[Tensor, "M 3"], float]:
         """Balls that hold all occupied cells of the finest level, one for eight cells or fewer.
 
         Args:
             beside: As well, all cells that are at most so many away from an occupied one.
 
         Returns:
-            Centres and radius, world units; share of the level that these cells take, up to the eight.
+            Centres and radius, world units.
         """
         half = self.resolution // 2
         blocks = (self.distance[0] == 0).view(half, 2, half, 2, half, 2).any(5).any(3).any(1)
         q = (blocks.nonzero() + 0.5) * (2.0 / half) - 1.0
         cell = float((2.0 * self.half_size / self.resolution).norm())
-        return self.center + q * self.half_size, (1 + beside) * cell, len(q) / half**3
+        return self.center + q * self.half_size, (1 + beside) * cell
 
     def random_points(self, cells: Int[Tensor, " N"], seed: int) -> Float[Tensor, "N 3"]:
         """A random point of each cell, in world units.

@@ -222,8 +222,9 @@ class RadianceTask:
             return
         self._next_look = min(max(_FIRST_LOOK, 2 * step), step + _LOOK_EVERY)
         carved = step == 0  # then nothing else can ever be occupied
-        centers, radius, share = self.renderer.grid.occupied_balls(beside=0 if carved else 1)
-        if share > _CROWDED:
+        grid = self.renderer.grid
+        centers, radius = grid.occupied_balls(beside=0 if carved else 1)
+        if 8 * len(centers) > _CROWDED * grid.values.numel():
             return
         views = self._scene.split["train"]
         interest = Interest.of(self._scene, views, centers, radius)

@@ -121,7 +121,7 @@ def recorded() -> Tensor | None:
     )
     renderer = VolumeRenderer(model)
     renderer.carve(scene)
-    balls = renderer.grid.occupied_balls(beside=0)[:2]
+    balls = renderer.grid.occupied_balls(beside=0)
     source = RaySource(scene, 0, Interest.of(scene, scene.split["train"], *balls))
     config = renderer.config
     settings = MarchSettings(config.step, config.cone)

@@ -18,7 +18,8 @@ from polyfield.fields.replay import replay, replay_reference
 from polyfield.fields.samples import Samples
 
 NATIVE = pytest.mark.skipif(
-    not native.available(), reason="torch names an index out of range in its own words"
+    not native.available(),
+    reason="without kernels torch refuses an index out of range, in its own words",
 )
 
 

@@ -154,9 +154,8 @@ def test_what_was_emptied_by_mistake_is_found_again() -> None:
     lost = torch.rand(len(whole), generator=generator) < 0.5
     grid.values.view(-1)[whole[lost]] = 0.0
     grid.refresh()
-    for _ in range(
-        6
-    ):  # six looks at a fiftieth of the cells: drawn from all, a tenth would be found
+    # Six looks at a fiftieth of the cells: drawn from all, a tenth would be found.
+    for _ in range(6):
         grid.update(ball, STEP, generator, cells=2 * 64**3 // 50)
     assert grid.occupied(grid.random_points(whole[lost], 1)).float().mean() > 0.5
 
@@ -168,9 +167,8 @@ def test_neighbours_are_near_and_alive(kernels: bool, torch_only) -> None:
     grid = small()
     n = grid.resolution
     corner, edge = 0, (n - 1) * n * n + 5 * n + 7  # of the finest level
-    outer = (
-        n**3 + (n // 4 - 1) * n * n + 8 * n + 8
-    )  # its neighbours along +x belong to the finer level
+    # Its neighbours along +x belong to the finer level.
+    outer = n**3 + (n // 4 - 1) * n * n + 8 * n + 8
     for cell in (corner, edge, outer):
         ids = torch.empty(4000, dtype=torch.int64)
         grid._pick_near(3, torch.tensor([cell]), ids)

@@ -74,7 +74,7 @@ def carved(scene: Scene) -> VolumeRenderer:
 
 
 def of_silhouettes(scene: Scene) -> Interest:
-    balls = carved(scene).grid.occupied_balls(beside=0)[:2]
+    balls = carved(scene).grid.occupied_balls(beside=0)
     return Interest.of(scene, scene.split["train"], *balls)
 
 
@@ -90,7 +90,7 @@ def test_what_is_of_no_interest_has_no_samples(told_by: str, size: int) -> None:
         kept = (middles - 0.3 * grid.half_size).norm(dim=1) < 0.2 * grid.half_size.min()
         kept[grid.cells_of(grid.center[None] - 0.7 * grid.half_size)] = True  # one cell alone
         grid.set_from_hull(kept)
-    interest = Interest.of(scene, views, *grid.occupied_balls(beside=0)[:2])
+    interest = Interest.of(scene, views, *grid.occupied_balls(beside=0))
     source = RaySource(scene, 0)
     camera, x, y = source._pixels(torch.tensor(views), torch.Generator().manual_seed(0))
     masks = torch.stack([worth(interest, view) for view in range(len(scene.names))])
@@ -114,7 +114,7 @@ def test_cells_beside_occupied_ones_are_of_interest(scene: Scene) -> None:
     grid._pick_near(0, (grid.distance.view(-1) == 0).nonzero()[:, 0], near)
     masks = torch.stack(
         [
-            worth(Interest.of(scene, scene.split["train"], *grid.occupied_balls(1)[:2]), view)
+            worth(Interest.of(scene, scene.split["train"], *grid.occupied_balls(beside=1)), view)
             for view in range(len(scene.names))
         ]
     )

@@ -88,11 +88,8 @@ def test_a_run_without_a_hull_resumes_with_what_it_found_empty(
         return interest
 
     monkeypatch.setattr(Interest, "of", looked)
-    changes = (
-        *SMALL,
-        "train.hull=false",
-        "render.resolution=32",
-    )  # all cells are seen by the first look
+    # So few cells that all are seen by the first look.
+    changes = (*SMALL, "train.hull=false", "render.resolution=32")
     short(scene, tmp_path / "whole", changes=changes)
     looks = list(found)
     assert len({len(tiles) for tiles in looks}) >= 2
