@@ -1,19 +1,62 @@
-"""Ctrl-C (and SIGTERM) while a run goes on: finish the step, save, and say so."""
+"""Ctrl-C, SIGTERM and a closed terminal while work goes on: finish the step, save, and say so."""
 
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-__all__ = ["StopOnSignal", "Terminated"]
+__all__ = ["StopOnSignal", "Terminated", "interruptible"]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came when there was nothing to finish."""
+    """SIGTERM or SIGHUP came when there was nothing to finish.
+
+    Attributes:
+        status: Exit status: 143 by SIGTERM, 129 by SIGHUP.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let every signal that asks to end raise `KeyboardInterrupt`, so that files that are half written are removed."""
+    before = _handle_with(_interrupt)
+    try:
+        yield
+    finally:
+        _put_back(before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+def _handle_with(handler: Callable[[int, FrameType | None], None]) -> dict[int, object]:
+    """Install a handler for all signals that ask to end; give those before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # only the main thread gets signals
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # `nohup` ignores it
+        numbers.append(hangup)
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def _put_back(handlers: dict[int, object]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.signal gave it
 
 
 class StopOnSignal:
     """While `busy`, the first signal calls `stop`; a second one, or one at another time, interrupts at once.
+
+    A closed terminal is told several times over, by the shell and by the system, so SIGHUP is never the second one.
 
     Args:
         stop: Asks the run to end after its step. It is called from a signal handler: set a flag, no more.
@@ -21,7 +64,7 @@ class StopOnSignal:
 
     Attributes:
         busy: Whether there is a step to finish; whoever watches the run sets it.
-        status: Exit status of a run that was stopped: 130 by Ctrl-C, 143 by SIGTERM.
+        status: Exit status of a run that was stopped: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
 
     def __init__(
@@ -35,8 +78,7 @@ class StopOnSignal:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopOnSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
+        self._before = _handle_with(self._handle)
         return self
 
     def __exit__(
@@ -45,14 +87,13 @@ class StopOnSignal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.signal gave it
+        _put_back(self._before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del frame
         saving = self._saving()
-        if not saving and (self._asked or not self.busy):
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        again = self._asked and number != getattr(signal, "SIGHUP", None)
+        if not saving and (again or not (self._asked or self.busy)):
+            _interrupt(number, frame)
         if self._asked:
             return
         self._asked = True

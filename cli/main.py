@@ -1,8 +1,8 @@
 """The `polyfield` command: finds the command that was named, runs it, turns errors into exit statuses.
 
-Exit status: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 interrupted, 143 terminated. Progress goes to
-stderr, results to stdout. Commands are loaded only when they are run, and torch only when one needs it, so that help is
-instant.
+Exit status: 0 done, 1 failed, 2 bad input (one sentence on stderr), 130 interrupted, 143 terminated, 129 hung up.
+Progress goes to stderr, results to stdout. Commands are loaded only when they are run, torch only when one needs it, so
+that help is instant.
 """
 
 import errno
@@ -13,7 +13,8 @@ from importlib import import_module
 
 from polyfield import __version__, native
 from polyfield.cli.arguments import Parser
-from polyfield.cli.interrupt import Terminated
+from polyfield.cli.interrupt import Terminated, interruptible
+from polyfield.cli.streams import settled
 from polyfield.errors import InputError, PolyfieldError, nearest
 
 __all__ = ["COMMANDS", "parser_for", "run"]
@@ -31,6 +32,10 @@ _SWITCHES = ("POLYFIELD_ISA", "POLYFIELD_NATIVE")  # in the environment
 
 # The disk's and the machine's troubles: a sentence is all there is to say. Other errors are bugs.
 _TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+_BAD_PATH = {errno.ENAMETOOLONG, errno.ELOOP}
+
+# What torch, the loader of libraries and the system say when there is no memory, without raising a MemoryError.
+_NO_MEMORY = ("allocate memory", "not enough memory", "failed to map segment")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -47,22 +52,31 @@ def run(arguments: Sequence[str]) -> int:
         polyfield 0.1.0
         0
     """
+    with settled():
+        return _run(list(arguments))
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        return _dispatch(list(arguments))
+        return _dispatch(arguments)
     except PolyfieldError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt as error:
-        return _fail("Interrupted.", 143 if isinstance(error, Terminated) else 130)
+        return _fail("Interrupted.", error.status if isinstance(error, Terminated) else 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MemoryError:
-        return _fail("There is not enough memory; a higher --downscale needs less.", 1)
     except OSError as error:
-        if error.errno not in _TROUBLE:
+        if error.errno not in _TROUBLE | _BAD_PATH:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror}.", 1)
+        return _fail(f"{where}{error.strerror}.", 2 if error.errno in _BAD_PATH else 1)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not isinstance(error, MemoryError) and not any(t in str(error) for t in _NO_MEMORY):
+            raise
+        return _fail(
+            "There is not enough memory; a higher --downscale or a smaller field needs less.", 1
+        )
 
 
 def parser_for(command: str) -> Parser:
@@ -96,11 +110,14 @@ def _dispatch(arguments: list[str]) -> int:
         print(parser.format_help(), end="")
         return 0
     parsed = parser.parse_args(rest)
-    if command != "doctor" and any(name in os.environ for name in _SWITCHES):
-        import_module("torch")  # first, so that both use the threads of one OpenMP
-        native.available()  # refuses switches that say nonsense, before anything is done
-    status = import_module(f"polyfield.cli.{command}").run(parsed)
-    sys.stdout.flush()  # a broken pipe shows here, not at exit
+    if command != "doctor":
+        # Now, while Ctrl-C still ends the process: an exception thrown into this import may be swallowed by it.
+        import_module("torch")
+        if any(name in os.environ for name in _SWITCHES):
+            native.available()  # refuses switches that say nonsense, before anything is done
+    with interruptible():
+        status = import_module(f"polyfield.cli.{command}").run(parsed)
+        sys.stdout.flush()  # a broken pipe shows here, not at exit
     return int(status)
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,7 +65,7 @@ def test_help_names_every_command(capsys):
 
 
 def test_every_command_has_its_file_and_nothing_else_does(repo_root):
-    shared = {"__init__", "main", "arguments", "progress", "interrupt"}
+    shared = {"__init__", "main", "arguments", "progress", "interrupt", "streams"}
     files = {path.stem for path in (repo_root / "cli").glob("*.py")} - shared
     assert files == set(main.COMMANDS)
 
@@ -132,10 +133,17 @@ def fake_command(monkeypatch, error: BaseException) -> None:
         (DataError("a.json is\nbroken."), 2, "polyfield: a.json is broken.\n"),
         (RunError("It failed."), 1, "polyfield: It failed.\n"),
         (KeyboardInterrupt(), 130, "polyfield: Interrupted.\n"),
-        (Terminated(), 143, "polyfield: Interrupted.\n"),
+        (Terminated(signal.SIGTERM), 143, "polyfield: Interrupted.\n"),
+        (Terminated(signal.SIGHUP), 129, "polyfield: Interrupted.\n"),
         (MemoryError(), 1, "polyfield: There is not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            1,
+            "polyfield: There is not enough memory",
+        ),
         (OSError(errno.ENOSPC, "No space left on device", "x.png"), 1, "x.png: No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied."),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x"), 2, "x: File name too long."),
     ],
 )
 def test_errors_are_a_sentence_and_a_status(capsys, monkeypatch, error, status, sentence):
@@ -144,7 +152,10 @@ def test_errors_are_a_sentence_and_a_status(capsys, monkeypatch, error, status, 
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), FileNotFoundError(errno.ENOENT, "gone")])
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError(), FileNotFoundError(errno.ENOENT, "gone"), RuntimeError("a bug")],
+)
 def test_bugs_are_not_hidden(monkeypatch, error):
     fake_command(monkeypatch, error)
     with pytest.raises(type(error)):
@@ -182,6 +193,36 @@ def test_a_reader_that_goes_away_is_no_error():
     os.close(write)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", ["render r --path orbit --out v.mp4", "eval r", "inspect r"])
+def test_a_name_that_is_too_long_is_bad_input(capsys, words):
+    words = [word if word != "r" else "r" * 300 for word in words.split()]
+    assert main.run(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("wait", [0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
+def test_ctrl_c_while_it_starts_ends_it_at_once(tmp_path, wait):
+    """Whenever it comes: before, in, or after the import of torch, which may swallow an exception."""
+    code = (
+        "import sys; from polyfield.__main__ import main; print(1, flush=True);"
+        "sys.argv[1:] = 'train builtin --steps 100000 --out r'.split(); sys.exit(main())"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    time.sleep(wait)
+    run.send_signal(signal.SIGINT)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in told
 
 
 def test_the_installed_command_runs():
