@@ -58,27 +58,39 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], note: Mapping[str, An
     if not isinstance(note.get("kind"), str):
         raise ValueError("the note of a tensor file needs a 'kind'")
     text = json.dumps({"format": FORMAT, **note}, allow_nan=False)
-    plain: dict[str, Tensor] = {}
-    stored: set[int] = set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu()
+    plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    for name, tensor in plain.items():
         if _has_nan(tensor):
             raise RunError(f"{path.name} was not written: the tensor {name!r} holds a NaN.")
-        # safetensors refuses tensors that share memory (two views of one buffer)
-        tensor = tensor.contiguous()
-        address = tensor.untyped_storage().data_ptr()
-        plain[name] = tensor.clone() if address in stored else tensor
-        stored.add(address)
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     try:
         with replacing(path) as beside:
-            save_file(plain, beside, metadata={"polyfield": text})
-    except SafetensorError as error:  # its only causes left here are the disk's
-        raise RunError(f"{path} could not be written: {_told(error)}") from None
+            _lay_out(beside, plain, text)
     except OSError as error:
         raise RunError(f"{path} could not be written: {error.strerror}.") from None
+
+
+def _lay_out(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
+    """Write header and bytes here and now: the library writes to one more file, which a kill would leave behind."""
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    # The widest first, so that every tensor is aligned.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": {"polyfield": note}}
+    end = 0
+    for name in order:
+        tensor, begin = tensors[name], end
+        end += tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": names[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    with path.open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        for name in order:
+            flat = tensors[name].contiguous().view(-1)
+            file.write(flat.view(torch.uint8).numpy().data)
 
 
 def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:

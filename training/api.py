@@ -13,7 +13,7 @@ from polyfield import __version__, native
 from polyfield.config import from_json, to_json
 from polyfield.datasets.scene import Scene
 from polyfield.datasets.wishes import positive_seconds, whole_number
-from polyfield.errors import DataError, InputError
+from polyfield.errors import DataError, InputError, RunError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model, build_model
 from polyfield.training.capture import describe_capture
@@ -232,7 +232,7 @@ def _run(
     metrics: dict[str, Any] = {}
     if scene.split["test"]:
         metrics = _measure(model, scene, folder.model_path, tell)
-        folder.write_metrics(metrics)
+        _keep(metrics, folder, tell)
     return TrainResult(folder.path, loop.step, False, metrics)
 
 
@@ -244,7 +244,7 @@ def _restore(loop: Loop, task: RadianceTask, plan: Plan, state: dict[str, Any]) 
         own = {k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")}
         task.load_state(own, state["task"])
         plan.start(float(state["seconds"]))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise DataError(
             f"state.safetensors does not belong to config.json ({error}); start a new run."
         ) from None
@@ -323,7 +323,7 @@ def evaluate(
         on_progress: Told how it goes.
 
     Returns:
-        What metrics.json holds; for a run folder and the test views it is written there.
+        What metrics.json holds; for a run folder and the test views it is written there, if that can be written to.
 
     Raises:
         InputError: There is no run, no scene, or nothing in the split.
@@ -349,14 +349,21 @@ def evaluate(
         )
     pictures = None
     if save_images:
-        pictures = file.parent / "renders"
-        pictures.mkdir(exist_ok=True)
+        pictures = RunFolder(file.parent, None).renders()
     metrics = _measure(model, loaded, file, on_progress, split, pictures, lpips)
     # Figures from another scene are told, but do not replace the run's own.
     own = config is not None and not differs
     if own and run.is_dir() and split == "test":
-        RunFolder.open(run).write_metrics(metrics)
+        _keep(metrics, RunFolder.open(run), on_progress)
     return metrics
+
+
+def _keep(metrics: dict[str, Any], folder: RunFolder, tell: Tell) -> None:
+    """Write what was measured, or say that it was not written: the caller has it all the same."""
+    try:
+        folder.write_metrics(metrics)
+    except RunError as error:
+        tell(Progress(message=f"The evaluation is not kept: {error}"))
 
 
 def _trained_downscale(model: Model) -> int:

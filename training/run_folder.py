@@ -15,6 +15,7 @@ state, and the model is never newer than it. All names are relative, so the fold
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -127,10 +128,10 @@ class RunFolder:
         if resume or overwrite or not present:
             return
         try:
-            names = {entry.name for entry in path.iterdir()} - {FolderLock.NAME}
+            names = {entry.name for entry in path.iterdir() if not _is_half(entry.name)}
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-        if names:
+        if names - {FolderLock.NAME}:
             raise InputError(
                 f"{path} is not empty. Go on with --resume, replace it with --overwrite, "
                 "or choose another --out."
@@ -262,10 +263,9 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what kills left beside their targets. Nobody else writes: the lock is ours."""
-        for name in (CONFIG, STATE, MODEL, LOG, METRICS):
-            stem, suffix = Path(name).stem, Path(name).suffix
-            for half in self.path.glob(f".{stem}-*{suffix}"):
-                half.unlink()
+        for entry in list(self.path.iterdir()):
+            if _is_half(entry.name):
+                entry.unlink()
 
     def _clear(self) -> None:
         # The state goes last but for the config: a kill in between leaves an older run that resumes or one that
@@ -273,6 +273,12 @@ class RunFolder:
         for name in (METRICS, MODEL, LOG, STATE, CONFIG):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / RENDERS, ignore_errors=True)
+
+
+def _is_half(name: str) -> bool:
+    """Whether a kill may have left this file when it was on its way to become one of ours."""
+    ours = (Path(name) for name in (CONFIG, STATE, MODEL, LOG, METRICS))
+    return any(fnmatchcase(name, f".{file.stem}-*{file.suffix}") for file in ours)
 
 
 @contextmanager

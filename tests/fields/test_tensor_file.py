@@ -5,6 +5,7 @@ import os
 import struct
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,24 @@ def test_views_of_one_buffer_are_written_each(tmp_path):
     tensor_file.write(tmp_path / "v.safetensors", views, NOTE)
     tensors, _ = tensor_file.read(tmp_path / "v.safetensors")
     assert all(torch.equal(tensors[name], view) for name, view in views.items())
+
+
+def test_the_library_reads_what_was_written(tmp_path):
+    """safetensors itself, with every dtype, in shapes of nought to four axes, empty ones too."""
+    generator = torch.Generator().manual_seed(0)
+    written = {
+        f"{dtype}.{shape}": torch.randint(0, 2, shape, generator=generator).to(dtype)
+        for dtype in tensor_file._DTYPES.values()
+        for shape in ((), (1,), (3, 5), (0, 4), (2, 1, 3, 2))
+    }
+    tensor_file.write(tmp_path / "a.safetensors", written, NOTE)
+    read = safetensors.torch.load_file(tmp_path / "a.safetensors")
+    assert read.keys() == written.keys()
+    for name, tensor in written.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor)
+    with (tmp_path / "a.safetensors").open("rb") as file:
+        assert int.from_bytes(file.read(8), "little") % 8 == 0  # so the widest are aligned
 
 
 def test_tensors_outlive_their_file(file):

@@ -237,6 +237,30 @@ def test_a_kill_around_a_rename_leaves_a_run_that_resumes(
         save(run, 3)
 
 
+def test_killed_while_the_first_config_was_written(tmp_path):
+    (tmp_path / "lock").touch()
+    (tmp_path / ".config-abcdefgh.json").write_text("{")
+    with RunFolder.create(tmp_path) as run:
+        assert os.listdir(run.path) == ["lock"]
+
+
+def test_killed_in_the_middle_of_a_state(tmp_path):
+    """However much of it is written: what is left behind is ours, and the next run removes it."""
+    code = (
+        "import resource, sys, torch; from polyfield.training.run_folder import RunFolder;"
+        "run = RunFolder.create(sys.argv[1]); run.write_config({});"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20));"  # a file beyond it kills
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL);"
+        "run.save_state({'step': 1, 'w': torch.zeros(2**20)})"
+    )
+    child = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], check=False)
+    assert child.returncode == -signal.SIGXFSZ
+    left = set(os.listdir(tmp_path / "run")) - {"lock", "config.json"}
+    assert len(left) == 1
+    with RunFolder.create(tmp_path / "run", resume=True) as run:
+        assert set(os.listdir(run.path)) == {"lock", "config.json"}
+
+
 def test_killed_before_the_first_state(tmp_path):
     with RunFolder.create(tmp_path / "run") as run:
         run.write_config({})
