@@ -167,8 +167,13 @@ class Contraction:
 
 
 def _native(positions: Tensor) -> bool:
-    """Whether the kernels can take the positions: they have no gradient."""
-    return native.usable(positions) and not (positions.requires_grad and torch.is_grad_enabled())
+    """Whether the kernels can take the positions: [N, 3] floats, and they have no gradient."""
+    return (
+        native.usable(positions)
+        and positions.is_floating_point()
+        and positions.shape[1:] == (3,)
+        and not (positions.requires_grad and torch.is_grad_enabled())
+    )
 
 
 _KINDS: dict[str, type] = {"box": Box, "contraction": Contraction}

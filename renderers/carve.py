@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ShapeError
+from polyfield.fields.ops.floats import check_floats
 
 __all__ = ["carve", "carve_reference"]
 
@@ -41,7 +42,7 @@ def carve(
         [levels, x, y, z]: true for cells that may hold something.
 
     Raises:
-        ShapeError: Shapes do not fit together, or there is not one image for each camera.
+        ShapeError: Shapes do not fit together, an image is not of floats, or there is not one for each camera.
     """
     views = _views(world_from_camera, focal, center, alphas)
     levels, sides = low.shape[0], (resolution,) * 3
@@ -107,6 +108,7 @@ def _views(
                 f"carve: wanted {count} alpha images [H, W], but image {seen} is "
                 f"{list(alpha.shape)}{' and there are more of them' if seen == count else ''}."
             )
+        check_floats("carve", alpha=alpha)
         yield world_from_camera[seen].float().contiguous(), lenses[seen], alpha
         seen += 1
     if seen != count:

@@ -11,8 +11,16 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ShapeError
+from polyfield.fields.ops.floats import check_floats
 
-__all__ = ["Composite", "composite", "composite_reference", "visible", "visible_reference"]
+__all__ = [
+    "Composite",
+    "check_offsets",
+    "composite",
+    "composite_reference",
+    "visible",
+    "visible_reference",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ def composite(
     See: Max (1995), "Optical models for direct volume rendering".
     """
     _check("composite", sigma, t0, t1, ray_offsets)
+    check_floats("composite", rgb=rgb, background=background)
     rays = ray_offsets.shape[0] - 1
     if rgb.shape != (sigma.shape[0], 3):
         raise ShapeError(
@@ -192,21 +201,44 @@ def _places(ray_offsets: Tensor) -> tuple[Tensor, Tensor, int]:
     return rows, columns, max(1, int(counts.max()) if len(counts) else 0)
 
 
+def check_offsets(name: str, ray_offsets: Tensor, samples: int) -> None:
+    """Refuse what are not the offsets of so many samples: kernels go wherever they point.
+
+    Args:
+        name: Who asks.
+        ray_offsets: Should be int64 [R + 1], start at 0, end at the number of samples and never fall.
+        samples: How many there are.
+
+    Raises:
+        ShapeError: They are something else.
+    """
+    if ray_offsets.ndim != 1 or ray_offsets.shape[0] < 1 or ray_offsets.dtype != torch.int64:
+        raise ShapeError(
+            f"{name}: ray_offsets must be int64 [R + 1], but is {ray_offsets.dtype} {list(ray_offsets.shape)}."
+        )
+    if int(ray_offsets[0]) != 0 or int(ray_offsets[-1]) != samples:
+        raise ShapeError(
+            f"{name}: ray_offsets must run from 0 to the number of samples, {samples}, but runs from "
+            f"{int(ray_offsets[0])} to {int(ray_offsets[-1])}."
+        )
+    # Compared and not subtracted: differences of wild numbers overflow.
+    falls = ray_offsets[1:] < ray_offsets[:-1]
+    if bool(falls.any()):
+        ray = int(falls.int().argmax())
+        raise ShapeError(
+            f"{name}: ray_offsets must never fall, but at ray {ray} falls from {int(ray_offsets[ray])} to "
+            f"{int(ray_offsets[ray + 1])}."
+        )
+
+
 def _check(name: str, sigma: Tensor, t0: Tensor, t1: Tensor, ray_offsets: Tensor) -> None:
     if sigma.ndim != 1 or t0.shape != sigma.shape or t1.shape != sigma.shape:
         raise ShapeError(
             f"{name}: sigma, t0 and t1 must be [N], but are {list(sigma.shape)}, {list(t0.shape)} and "
             f"{list(t1.shape)}."
         )
-    if ray_offsets.ndim != 1 or ray_offsets.shape[0] < 1 or ray_offsets.dtype != torch.int64:
-        raise ShapeError(
-            f"{name}: ray_offsets must be int64 [R + 1], but is {ray_offsets.dtype} {list(ray_offsets.shape)}."
-        )
-    if int(ray_offsets[0]) != 0 or int(ray_offsets[-1]) != sigma.shape[0]:
-        raise ShapeError(
-            f"{name}: ray_offsets must run from 0 to the number of samples, {sigma.shape[0]}, but runs from "
-            f"{int(ray_offsets[0])} to {int(ray_offsets[-1])}."
-        )
+    check_floats(name, sigma=sigma, t0=t0, t1=t1)
+    check_offsets(name, ray_offsets, sigma.shape[0])
 
 
 def _address(tensor: Tensor | None) -> int:

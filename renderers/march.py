@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ConfigError, ShapeError
+from polyfield.fields.ops.floats import check_floats
 from polyfield.fields.samples import Samples
 from polyfield.renderers.occupancy import OccupancyGrid
 
@@ -106,7 +107,7 @@ def march(
         many.
 
     Raises:
-        ShapeError: Shapes do not fit together.
+        ShapeError: Shapes do not fit together, or a tensor is not of floats.
         ConfigError: The step is too small for the box.
     """
     return march_stretch(origins, directions, near, far, grid, settings, jitter).samples
@@ -126,7 +127,8 @@ def march_stretch(
 
     Args:
         origins, directions, near, far, grid, settings, jitter: As for `march`.
-        begin: First place of each ray's lattice to look at, as `Stretch.resume` told it; None: the first of all.
+        begin: First place of each ray's lattice to look at, as `Stretch.resume` told it: a ray where it is negative has
+            ended, and gets no more samples. None: the first of all.
 
     Holds:
         Stretches one behind the other, `near` and `far` being the same, have the samples of one march without limits.
@@ -142,7 +144,7 @@ def march_stretch(
     if jitter is not None:
         jitter = jitter.detach().contiguous()
     if not native.usable(
-        origins, directions, near, far, grid.distance, *([] if jitter is None else [jitter])
+        origins, directions, near, far, grid.values, *([] if jitter is None else [jitter])
     ):
         return march_stretch_reference(
             origins, directions, near, far, grid, settings, jitter, begin
@@ -205,7 +207,7 @@ def march_stretch_reference(
     cells = grid.cells_of(positions.view(-1, 3)).view(inside.shape)
     taken = inside & (grid.distance.view(-1)[cells] == 0)
     if begin is not None:
-        taken &= k >= begin[:, None]
+        taken &= (k >= begin[:, None]) & (begin[:, None] >= 0)
     count = torch.cumsum(taken, 1)
     enough = count >= min(settings.max_samples, settings.max_total)
     if settings.max_depth < math.inf:
@@ -345,6 +347,7 @@ def _check(
             f"march: origins and directions must both be [R, 3], but are {list(origins.shape)} and "
             f"{list(directions.shape)}."
         )
+    check_floats("march", origins=origins, directions=directions, jitter=jitter)
     rays = int(origins.shape[0])
     for name, value in (("near", near), ("far", far), ("jitter", jitter)):
         if isinstance(value, Tensor) and value.shape != (rays,):

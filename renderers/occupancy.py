@@ -14,6 +14,7 @@ from torch import Tensor
 from polyfield import native
 from polyfield.errors import ConfigError, InputError, ShapeError
 from polyfield.renderers.carve import carve
+from polyfield.renderers.random_bits import random_below, random_bits
 
 __all__ = ["OccupancyGrid", "Pinholes"]
 
@@ -131,28 +132,29 @@ class OccupancyGrid(torch.nn.Module):
     def cells_of(self, points: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
         """Number of the cell that holds each point, counted through all levels (level * resolution^3 + cell).
 
-        Points outside the outermost box count to its outermost cells.
+        Points outside the outermost box count to its outermost cells; a coordinate that is NaN counts as the lowest.
         """
         if points.ndim != 2 or points.shape[1] != 3:
             raise ShapeError(f"OccupancyGrid: points must be [N, 3], but are {list(points.shape)}.")
         q = (points - self.center) * (1.0 / self.half_size)
-        size = q.abs().amax(1)
+        size = q.abs().nan_to_num(0.0).amax(1)
         bounds = 2.0 ** torch.arange(self.levels - 1, dtype=q.dtype, device=q.device)
         level = torch.searchsorted(bounds, size.contiguous())
         scale = 0.5 * self.resolution * 0.5 ** level.to(q.dtype)
-        place = (q * scale[:, None] + 0.5 * self.resolution).clamp(0, self.resolution - 1).long()
         n = self.resolution
+        place = (q * scale[:, None] + 0.5 * n).nan_to_num(0.0).clamp(0, n - 1).long()
         return ((level * n + place[:, 0]) * n + place[:, 1]) * n + place[:, 2]
 
     def occupied(self, points: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
-        """Whether each point lies in an occupied cell."""
-        return self.distance.view(-1)[self.cells_of(points)] == 0
+        """Whether each point lies in an occupied cell; one with a NaN does not."""
+        occupied: Tensor = self.distance.view(-1)[self.cells_of(points)] == 0
+        return occupied & ~points.isnan().any(1)
 
     def occupied_cells(self) -> Int[Tensor, " M"]:
         """Numbers of the occupied cells that a look can change, rising."""
         if self._occupied is None:
             distance, values = self.distance.view(-1), self.values.view(-1)
-            if native.usable(distance, values):
+            if native.usable(values):
                 count_cells = native.core().occupancy_cells
                 places = distance.data_ptr(), values.data_ptr(), distance.numel()
                 self._occupied = torch.empty(count_cells(*places, 0), dtype=torch.int64)
@@ -182,7 +184,14 @@ class OccupancyGrid(torch.nn.Module):
         Args:
             cells: Numbers as from `cells_of`, int64.
             seed: The same seed gives the same points.
+
+        Raises:
+            ShapeError: `cells` is not int64 [N].
         """
+        if cells.ndim != 1 or cells.dtype != torch.int64:
+            raise ShapeError(
+                f"OccupancyGrid: cells must be int64 [N], but are {cells.dtype} {list(cells.shape)}."
+            )
         cells = cells.contiguous()
         if native.usable(cells, self.box):
             points = torch.empty(len(cells), 3)
@@ -196,7 +205,7 @@ class OccupancyGrid(torch.nn.Module):
                 points.data_ptr(),
             )
             return points
-        bits = _random_bits(seed, 2 * torch.arange(len(cells), device=cells.device) + 1)
+        bits = random_bits(seed, 2 * torch.arange(len(cells), device=cells.device) + 1)
         shifts = torch.tensor([0, 21, 42], device=cells.device)
         places = ((bits[:, None] >> shifts) & 0x1FFFFF).float() * 2.0**-21
         n = self.resolution
@@ -224,11 +233,18 @@ class OccupancyGrid(torch.nn.Module):
             warm: Go through all cells in turn; else, of 16, one is drawn from all, seven from around occupied ones,
                 eight from the occupied ones.
             cells: How many to look at.
+
+        Raises:
+            ShapeError: `density` does not give one number for each point.
         """
         seed = int(torch.randint(1 << 62, (), generator=generator))
         ids = self._turn(cells) if warm else self._draw(cells, seed)
         with torch.no_grad():
             seen = density(self.random_points(ids, seed)).detach().float() * step_length
+        if seen.shape != ids.shape:
+            raise ShapeError(
+                f"OccupancyGrid: density must give [{len(ids)}], one for each point, but gave {list(seen.shape)}."
+            )
         seen = seen.nan_to_num(0.0, 3e38, 0.0).clamp_(0.0, 3e38).contiguous()
         flat = self.values.view(-1)
         if native.usable(flat, seen):
@@ -357,7 +373,9 @@ class OccupancyGrid(torch.nn.Module):
             address = 0 if cells is None else cells.data_ptr()
             native.core().occupancy_pick(seed, address, total, len(ids), ids.data_ptr())
             return
-        picks = _below(_random_bits(seed, 2 * torch.arange(len(ids), device=ids.device)), total)
+        picks = random_below(
+            random_bits(seed, 2 * torch.arange(len(ids), device=ids.device)), total
+        )
         ids.copy_(picks if cells is None else cells[picks])
 
     def _pick_near(self, seed: int, cells: Tensor, ids: Tensor) -> None:
@@ -370,8 +388,8 @@ class OccupancyGrid(torch.nn.Module):
             places = cells.data_ptr(), len(cells), values.data_ptr(), n
             native.core().occupancy_pick_near(seed, *places, len(ids), ids.data_ptr())
             return
-        bits = _random_bits(seed, 2 * torch.arange(len(ids), device=ids.device))
-        drawn = cells[_below(bits, len(cells))]
+        bits = random_bits(seed, 2 * torch.arange(len(ids), device=ids.device))
+        drawn = cells[random_below(bits, len(cells))]
         around = ((bits & 0xFFFFFFFF) * 27) >> 32
         by = torch.stack([around // 9, around // 3 % 3, around % 3], 1) - 1
         strides = torch.tensor([n * n, n, 1], device=ids.device)
@@ -390,26 +408,6 @@ class OccupancyGrid(torch.nn.Module):
     def _find_alive(self) -> None:
         alive = self.values.view(-1) >= 0
         self._alive = None if alive.all() or not alive.any() else alive.nonzero()[:, 0]
-
-
-def _below(bits: Tensor, total: int) -> Tensor:
-    """Uniform in [0, total), as in csrc/math/occupancy.h."""
-    return (((bits >> 32) & 0xFFFFFFFF) * total) >> 32
-
-
-def _random_bits(seed: int, n: Tensor) -> Tensor:
-    """The n-th number of a stream, as in csrc/math/occupancy.h; int64 wraps around like uint64."""
-
-    def signed(bits: int) -> int:
-        return bits - (1 << 64) if bits >> 63 else bits
-
-    def fold(x: Tensor, shift: int) -> Tensor:
-        return x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))
-
-    x = seed + (n + 1) * signed(0x9E3779B97F4A7C15)
-    x = fold(x, 30) * signed(0xBF58476D1CE4E5B9)
-    x = fold(x, 27) * signed(0x94D049BB133111EB)
-    return fold(x, 31)
 
 
 def _after_loading(module: torch.nn.Module, _keys: Any) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import InputError, ShapeError
+from polyfield.fields.ops.floats import check_floats
 
 __all__ = ["select_important", "select_important_reference"]
 
@@ -37,7 +38,7 @@ def select_important(
 
     Raises:
         InputError: A number out of range.
-        ShapeError: `importance` is not [N].
+        ShapeError: `importance` is not [N] of floats.
 
     Holds:
         The expectation over `offset` of sum(weights * x[indices]) is the sum of x over items of some importance.
@@ -88,6 +89,7 @@ def _check(importance: Tensor, target: float, offset: float, floor: float) -> No
         raise ShapeError(
             f"select_important: importance must be [N], but is {list(importance.shape)}."
         )
+    check_floats("select_important", importance=importance)
     if not (target > 0 and 0 <= offset < 1 and 0 <= floor <= 1):
         raise InputError(
             f"select_important: target must be above 0, offset in [0, 1) and floor in [0, 1], but they are {target}, "

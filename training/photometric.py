@@ -9,7 +9,8 @@ from torch.nn.functional import huber_loss
 
 from polyfield import native
 from polyfield.errors import ShapeError
-from polyfield.renderers.composite import composite
+from polyfield.fields.ops.floats import check_floats
+from polyfield.renderers.composite import check_offsets, composite
 from polyfield.renderers.trace import Traced
 from polyfield.training.ray_source import RayBatch
 
@@ -117,9 +118,10 @@ def _check(traced: Traced, batch: RayBatch, background: Tensor) -> None:
                 f"photometric: {name} must be {traced.sigma.dtype} {list(shape)} here, but is "
                 f"{tensor.dtype} {list(tensor.shape)}."
             )
-    offsets = samples.ray_offsets
-    if offsets.dtype != torch.int64 or offsets.shape != (rays + 1,) or int(offsets[-1]) != count:
+    check_floats("photometric", sigma=traced.sigma)  # the others are of the same kind
+    if samples.ray_offsets.shape != (rays + 1,):
         raise ShapeError(
-            f"photometric: ray_offsets must be int64 [{rays + 1}] and end at {count}, but is {offsets.dtype} "
-            f"{list(offsets.shape)}."
+            f"photometric: ray_offsets must be [{rays + 1}] for the rays there are, but is "
+            f"{list(samples.ray_offsets.shape)}."
         )
+    check_offsets("photometric", samples.ray_offsets, count)

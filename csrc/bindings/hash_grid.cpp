@@ -1,8 +1,4 @@
-#include "kernels/hash_grid.h"
-
-#include <cstring>
-
-#include "bindings/module.h"
+#include "bindings/hash_grid.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -11,12 +7,6 @@
 
 namespace polyfield {
 namespace {
-
-// `along` may be 0.
-HashGridJob job(Address levels, int level_count, int dim, int features, bool smooth, int64_t points, Address x,
-                Address along) {
-  return {at<const HashGridLevel>(levels), level_count, dim, features, smooth, points, at<const float>(x), at<const float>(along)};
-}
 
 // Asks for 2 MiB pages below `bytes` at `address`, of which the contents are lost: random reads then miss the address
 // cache less often. Memory that was used before has its small pages, and would keep them if they were not given back.
@@ -39,15 +29,15 @@ POLYFIELD_BINDINGS(hash_grid) {
       "hash_grid_forward",
       [](Address levels, int level_count, int dim, int features, bool smooth, int64_t points, Address x, Address along,
          Address table, Address out) {
-        hash_grid().forward(job(levels, level_count, dim, features, smooth, points, x, along), at<const float>(table),
-                            at<float>(out));
+        hash_grid().forward(hash_grid_job(levels, level_count, dim, features, smooth, points, x, along),
+                            at<const float>(table), at<float>(out));
       },
       unlocked());
   m.def(
       "hash_grid_scatter",
       [](Address levels, int level_count, int dim, int features, bool smooth, int64_t points, Address x, Address along,
          Address upstream, int64_t feature_stride, int64_t point_stride, Address values, Address touched) {
-        hash_grid().scatter(job(levels, level_count, dim, features, smooth, points, x, along),
+        hash_grid().scatter(hash_grid_job(levels, level_count, dim, features, smooth, points, x, along),
                             {at<const float>(upstream), feature_stride, point_stride}, at<float>(values),
                             at<uint8_t>(touched));
       },

@@ -28,7 +28,7 @@ MlpInput input_of(const py::tuple& i) {
 
 bool rows_exist(const MlpInput& input, int64_t points) {
   bool strange = false;
-  if (input.condition != nullptr)
+  if (input.condition_columns > 0)  // and not the address: without rows there is none
     for (int64_t n = 0; n < points; ++n) strange |= input.rows[n] < 0 || input.rows[n] >= input.condition_rows;
   return !strange;
 }

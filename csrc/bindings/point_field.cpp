@@ -5,7 +5,7 @@
 
 #include <pybind11/stl.h>
 
-#include "bindings/module.h"
+#include "bindings/hash_grid.h"
 #include "photometric.h"
 #include "replay.h"
 #include "tracer.h"
@@ -79,7 +79,7 @@ POLYFIELD_BINDINGS(point_field) {
   py::class_<HashGridPoints, PointEncoder>(m, "HashGridPoints")
       .def(py::init([](Address levels, int active, int features, bool smooth, Address table, int64_t width,
                        Address gradient, Address touched) {
-        const HashGridJob grid = {at<const HashGridLevel>(levels), active, 3, features, smooth, 0, nullptr, nullptr};
+        const HashGridJob grid = hash_grid_job(levels, active, 3, features, smooth, 0, 0, 0);
         return HashGridPoints(grid, at<const float>(table), width, at<float>(gradient), at<uint8_t>(touched));
       }));
   py::class_<FrequencyPoints, PointEncoder>(m, "FrequencyPoints").def(py::init<int, bool>());

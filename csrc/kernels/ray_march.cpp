@@ -56,7 +56,7 @@ bool take_next(Lanes& lanes, int lane, const MarchRays& rays, const MarchGrid& g
     first_run[next] = -1;
     samples[next] = 0;
     if (stretch.resume != nullptr) stretch.resume[next] = -1;
-    if (!(span.enter < span.leave)) continue;
+    if (!(span.enter < span.leave) || (stretch.begin != nullptr && stretch.begin[next] < 0)) continue;
     lanes.ray[lane] = next;
     lanes.last[lane] = -1;
     for (int a = 0; a < 3; ++a) {

@@ -22,7 +22,7 @@ struct MarchRays {
 
 // Where a ray's stretch begins and ends, besides its span.
 struct MarchStretch {
-  const int32_t* begin;  // [R] first place of the lattice to look at, or null: 0
+  const int32_t* begin;  // [R] first place of the lattice to look at (negative: the ray has ended), or null: 0
   int64_t max_samples;
   // The stretch ends behind the sample whose cell brings the sum of `depths` over its samples' cells to this.
   float max_depth;

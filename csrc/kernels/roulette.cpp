@@ -12,7 +12,7 @@ constexpr int64_t tile = 1024;  // items whose sums are kept in single precision
 PF_INLINE vf items(const float* p, int64_t left) { return left >= W ? load(p) : load_part(p, (int)left); }
 PF_INLINE vf size_of(vf x) { return (vf)((vi)x & splat_i(0x7fffffff)); }
 
-void expect(const float* importance, int64_t n, float rate, float floor, double* sizes, double* expected,
+void expect(const float* importance, int64_t n, RouletteRate rate, float floor, double* sizes, double* expected,
             double* slope) {
   double all_sizes = 0., all_expected = 0., all_slope = 0.;
   const vf one = splat(1.f), zero = splat(0.f);
@@ -22,11 +22,11 @@ void expect(const float* importance, int64_t n, float rate, float floor, double*
     for (int64_t i = from; i < to; i += W) {
       const vf size = size_of(items(importance + i, to - i));
       const vi finite = size <= splat(3.4e38f);
-      const vf p = splat(rate) * size;
+      const vf scaled = splat(rate.unit) * size, p = splat(rate.factor) * scaled;
       const vf chance = select(finite, min(max(p, splat(floor)), one), one);
-      size_sum += select(finite, size, zero);
+      size_sum += select(finite, scaled, zero);
       expected_sum += select(size == zero, zero, chance);
-      slope_sum += select(finite & (p > splat(floor)) & (p < one), size, zero);
+      slope_sum += select(finite & (p > splat(floor)) & (p < one), scaled, zero);
     }
     all_sizes += sum(size_sum);
     all_expected += sum(expected_sum);
@@ -39,14 +39,14 @@ void expect(const float* importance, int64_t n, float rate, float floor, double*
 
 // min(1, max(floor, rate * |importance|)) times 2^31, at least 1; 0 for an importance of 0, and the whole for one that
 // is not finite.
-PF_INLINE vi chances_of(vf importance, float rate, float floor) {
-  const vf size = size_of(importance), raised = max(splat(rate) * size, splat(floor));
+PF_INLINE vi chances_of(vf importance, RouletteRate rate, float floor) {
+  const vf size = size_of(importance), raised = max(splat(rate.factor) * (splat(rate.unit) * size), splat(floor));
   const vi sure = ~((raised < splat(1.f)) & (size <= splat(3.4e38f)));
   const vi scaled = to_int(raised * splat(0x1p31f)), some = scaled - (scaled == 0);
   return ~(size == splat(0.f)) & ((sure & splat_i(INT32_MIN)) | (~sure & some));
 }
 
-int64_t draw(const float* importance, int64_t n, float rate, float floor, uint32_t offset, int64_t* indices,
+int64_t draw(const float* importance, int64_t n, RouletteRate rate, float floor, uint32_t offset, int64_t* indices,
              float* weights) {
   int32_t chances[tile];
   uint32_t sum = offset;

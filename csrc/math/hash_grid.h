@@ -45,6 +45,19 @@ POLYFIELD_HD static inline U hash_grid_join(U a, U b, bool hashed) {
   return hashed ? (a ^ b) : (a + b);
 }
 
+// Whether every corner of every cell is one of the level's entries. Its last vertex along an axis is the largest
+// coordinate of a corner; double holds the sums of the dense rule, whose strides are those of less than 2^32 entries.
+static inline bool hash_grid_stays_inside(const HashGridLevel& level, int dim) {
+  if (level.rule == hashed_rule) return level.entries > 0 && (level.entries & (level.entries - 1)) == 0;
+  if (level.rule != dense_rule) return level.entries > 0;
+  const float top = level.scale + level.shift;
+  if (!(top >= 0.f && top < 0x1p31f)) return false;
+  const double last = (double)(int64_t)top + 1.;
+  double index = 0., step = 1.;
+  for (int d = 0; d < dim; ++d, step *= level.stride) index += last * step;
+  return index < 2. * level.entries;
+}
+
 // Interpolation S(t) on [0, 1] and its derivatives: t, or the smooth step t^2 (3 - 2 t).
 template <class F>
 POLYFIELD_HD static inline F hash_grid_step(F t, bool smooth) {

@@ -56,13 +56,15 @@ def isa() -> str:
 
 
 def usable(*tensors: "Tensor") -> bool:
-    """Whether the native kernels can take these tensors: module there, all on the CPU, floats in float32."""
+    """Whether the native kernels can take these tensors: module there, all on the CPU, in float32 or, indices, int64.
+
+    Which are the indices only the caller knows: it has refused an index that is a float, and the reverse.
+    """
     import torch
 
+    kinds = (torch.float32, torch.int64)
     # `is_cpu` and not `device`: a training step asks some hundred times.
-    return available() and all(
-        t.is_cpu and (t.dtype == torch.float32 or not t.dtype.is_floating_point) for t in tensors
-    )
+    return available() and all(t.is_cpu and t.dtype in kinds for t in tensors)
 
 
 def at_once(tensor: "Tensor") -> bool:
@@ -96,6 +98,6 @@ def prefer_large_pages(tensor: "Tensor") -> "Tensor":
     Random reads are then up to a quarter faster. Small tensors stay: they would share a page with others.
     """
     size = tensor.numel() * tensor.element_size()
-    if size >= 1 << 22 and usable(tensor):
+    if size >= 1 << 22 and tensor.is_cpu and available():
         core().advise_huge_pages(tensor.data_ptr(), size)
     return tensor

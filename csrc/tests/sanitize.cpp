@@ -273,8 +273,8 @@ void drive_upkeep(int64_t n) {
   double sizes = 0, expected = 0, slope = 0;
   Floats kept_weights(n);
   Buffer<int64_t> indices(n);
-  roulette().expect(values, n, 0.5f, 0.1f, &sizes, &expected, &slope);
-  expect(roulette().draw(values, n, 0.5f, 0.1f, 12345, indices, kept_weights) <= n, "roulette kept too many");
+  roulette().expect(values, n, {0.5f, 1.f}, 0.1f, &sizes, &expected, &slope);
+  expect(roulette().draw(values, n, {0.5f, 1.f}, 0.1f, 12345, indices, kept_weights) <= n, "roulette kept too many");
 
   Floats unit(3 * n), sigma(n), table = randoms(5 * 3, 0, 1), taken(n * 3);
   Buffer<uint8_t> inside(n);

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from polyfield import native
-from polyfield.errors import ConfigError, nearest
+from polyfield.errors import ConfigError, ShapeError, nearest
+from polyfield.fields.ops.floats import check_floats
 
 __all__ = ["ACTIVATIONS", "LIMIT", "density", "density_reference"]
 
@@ -44,6 +45,7 @@ def density(
 
     Raises:
         ConfigError: There is no such activation.
+        ShapeError: `raw` is not [N, F] of floats with a first column, or `inside` not bool [N].
 
     Example:
         >>> density(torch.zeros(2, 3), torch.tensor([True, False]), "exp", 2.0).tolist()
@@ -53,8 +55,10 @@ def density(
         raise ConfigError(
             f"There is no density activation {activation!r}.{nearest(activation, ACTIVATIONS)}"
         )
+    _check(raw, inside)
     if activation != "exp" or not native.usable(raw) or raw.stride(0) < 1:
         return density_reference(raw, inside, activation, gain)
+    inside = inside.contiguous()
     if not torch.is_grad_enabled() and native.at_once(raw):
         return _forward(raw, inside, gain)
     sigma: Tensor = torch.ops.polyfield.exp_density(raw, inside, gain)
@@ -66,6 +70,19 @@ def density_reference(
 ) -> Float[Tensor, " N"]:
     """Compute `density` in plain torch."""
     return torch.where(inside, ACTIVATIONS[activation](raw[:, 0]) * gain, 0.0)
+
+
+def _check(raw: Tensor, inside: Tensor) -> None:
+    if raw.ndim != 2 or not raw.shape[1]:
+        raise ShapeError(
+            f"density: raw must be [N, F] with at least one column, but is {list(raw.shape)}."
+        )
+    check_floats("density", raw=raw)
+    if inside.shape != raw.shape[:1] or inside.dtype != torch.bool or inside.device != raw.device:
+        raise ShapeError(
+            f"density: inside must be bool [{raw.shape[0]}] on {raw.device}, one for each row of raw, but is "
+            f"{inside.dtype} {list(inside.shape)} on {inside.device}."
+        )
 
 
 def _forward(raw: Tensor, inside: Tensor, gain: float) -> Tensor:

@@ -25,7 +25,7 @@ _INTERPOLATIONS = ("linear", "smoothstep")
 _DENSE, _HASHED, _MODULO = 0, 1, 2  # HashGridRule in csrc/math/hash_grid.h
 # The largest number of vertices along an axis whose D-th power fits 32 bits; beyond it a level is hashed.
 _MOST_VERTICES = {2: 65535, 3: 1625, 4: 255}
-_LARGEST_LEVEL = 2**31  # entries of a dense level
+_LARGEST_LEVEL = 2**31  # entries of a dense or tiled level
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,12 @@ class GridGeometry:
             )
         if self.growth is not None and not 1 <= self.growth <= 16:
             raise ConfigError(f"A hash grid's growth must be from 1 to 16, but is {self.growth}.")
-        if self.levels_table[-1].scale > 2**24:
+        # First roughly: levels far beyond the limit cannot even be laid out.
+        finest = math.log2(self.base) + (self.levels - 1) * math.log2(self.per_level_scale)
+        if not finest <= 25 or self.levels_table[-1].scale > 2**24:
             raise ConfigError(
-                f"The finest level of this hash grid has {self.levels_table[-1].resolution} "
-                f"vertices along an axis; float32 coordinates resolve at most 2^24."
+                f"The finest level of this hash grid has about 2^{finest:.5g} vertices along an axis, "
+                f"but float32 coordinates resolve at most 2^24; lower 'finest', or 'growth' where given."
             )
 
     @property
@@ -195,9 +197,15 @@ class GridGeometry:
                 )
         else:
             entries = min(_up_to_eight(stride**self.dim), self.base**self.dim)
+            if entries > _LARGEST_LEVEL:
+                raise ConfigError(
+                    f"Level {index} of this tiled grid would have {entries} entries; lower 'base'."
+                )
         rule = _DENSE
         if stride**self.dim > entries or stride > _MOST_VERTICES[self.dim]:
             rule = _HASHED if self.kind == "hash" else _MODULO
+        elif sum(stride ** (axis + 1) for axis in range(self.dim)) >= 2 * entries:
+            rule = _MODULO  # a single entry, of a tiled grid: the last vertex passes it D times
         return Level(offset, entries, scale, shift, resolution, stride & 0xFFFFFFFF, rule)
 
     def _scale(self, index: int) -> float:

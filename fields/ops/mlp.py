@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ConfigError, ShapeError, nearest
+from polyfield.fields.ops.floats import check_floats
 from polyfield.fields.ops.mlp_reference import mlp_reference
 from polyfield.fields.ops.mlp_shape import ACTIVATIONS, OUTPUT_ACTIVATIONS, MlpShape
 
@@ -50,7 +51,8 @@ def mlp(
         Outputs, laid out as `x` is: row-major, or the transposed view of a feature-major buffer.
 
     Raises:
-        ShapeError: A tensor does not fit `shape`, or only one of `condition` and `rows` is given.
+        ShapeError: A tensor does not fit `shape` or is not of floats, only one of `condition` and `rows` is given, or
+            a row is asked for that is not there.
         ConfigError: An unknown precision.
 
     Example:
@@ -115,6 +117,10 @@ def _check(
                 "mlp: condition must have the shape [R, c] and rows be int32 of shape "
                 f"[{x.shape[0]}], but are {list(condition.shape)} and {rows.dtype} of shape {list(rows.shape)}."
             )
+        if not condition.shape[0] and rows.shape[0] and condition.shape[1]:
+            raise ShapeError(
+                f"mlp: {rows.shape[0]} points ask for rows of condition, but it has none."
+            )
         columns += condition.shape[1]
     if columns != shape.inputs:
         raise ShapeError(
@@ -124,6 +130,7 @@ def _check(
         raise ShapeError(
             f"mlp: weights must have the shape [{shape.parameters}], but are {list(weights.shape)}."
         )
+    check_floats("mlp", x=x, weights=weights, condition=condition)
 
 
 def native_shape(shape: MlpShape) -> Any:

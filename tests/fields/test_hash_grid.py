@@ -413,6 +413,11 @@ def test_the_encoder() -> None:
         ({"finest": 4}, "finest resolution must be at least its base, 16, but is 4"),
         ({"growth": 0.5}, "growth must be from 1 to 16, but is 0.5"),
         ({"growth": 8.0}, "float32 coordinates resolve at most"),
+        ({"growth": 16.0, "levels": 64}, r"has about 2\^256 vertices along an axis"),
+        ({"finest": 1e300}, r"has about 2\^996.58 vertices .* lower 'finest'"),
+        ({"finest": 1.79e308, "base": 1}, "float32 coordinates resolve at most"),
+        ({"finest": float("nan")}, "float32 coordinates resolve at most"),
+        ({"finest": 1.01 * 2.0**24}, "float32 coordinates resolve at most"),
         ({"grid": "tiled", "layout": "torch-ngp"}, "knows the kind 'hash' only"),
     ],
 )
@@ -424,6 +429,8 @@ def test_config_errors(changes: dict[str, object], message: str) -> None:
 def test_a_dense_grid_that_would_not_fit_is_refused_when_built() -> None:
     with pytest.raises(ConfigError, match=r"would have 2048\^3 entries"):
         HashGridConfig(grid="dense", levels=1, base=2048).geometry(3)
+    with pytest.raises(ConfigError, match=f"tiled grid would have {2048**3} entries; lower 'base'"):
+        HashGridConfig(grid="tiled", levels=1, base=2048).geometry(3)
 
 
 def test_shape_errors() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from polyfield import native
 from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.heads.mlp import Mlp, MlpConfig
-from polyfield.fields.ops.mlp import MlpShape, mlp, mlp_reference
+from polyfield.fields.ops.mlp import MlpShape, mlp, mlp_reference, native_shape
 
 ISAS = ["base", "avx2", "avx512", "avx512bf16", "amx"]
 PRECISIONS = ["fp32", "bf16"]
@@ -351,6 +351,31 @@ def test_shape_messages(values: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.complex64])
+def test_what_is_not_of_floats_is_refused(dtype: torch.dtype) -> None:
+    shape = MlpShape(4, 1, 16, 1)
+    x, weights = torch.ones(2, 4), torch.ones(shape.parameters)
+    condition, rows = torch.ones(1, 1, dtype=dtype), torch.zeros(2, dtype=torch.int32)
+    for name, call in (
+        ("x", lambda: mlp(x.to(dtype), weights, shape)),
+        ("weights", lambda: mlp(x, weights.to(dtype), shape)),
+        ("condition", lambda: mlp(x[:, :3], weights, shape, condition=condition, rows=rows)),
+    ):
+        with pytest.raises(ShapeError, match=f"mlp: {name} must be of floats, but is {dtype} "):
+            call()
+
+
+@pytest.mark.skipif(not native.available(), reason="the native module is not there")
+def test_the_kernel_finds_no_row_in_an_empty_condition() -> None:
+    """It has no address, as no condition at all has none."""
+    shape = MlpShape(4, 1, 16, 1)
+    x, weights, y = torch.ones(2, 3), torch.ones(shape.parameters), torch.empty(2, 1)
+    rows = torch.zeros(2, dtype=torch.int32)
+    place = (x.data_ptr(), 3, 1), 3, 0, rows.data_ptr(), 0, 1
+    sizes, out = native_shape(shape), (y.data_ptr(), 1, 1)
+    assert not native.core().mlp_forward(sizes, place, weights.data_ptr(), False, out, 2, 0, 0)
+
+
 def test_call_messages() -> None:
     shape = MlpShape(4, 1, 16, 1)
     x, weights = torch.ones(2, 4), torch.ones(shape.parameters)
@@ -386,6 +411,11 @@ def test_call_messages() -> None:
             "mlp: condition must have the shape [R, c] and rows be int32 of shape [2], "
             "but are [1, 1] and torch.int64 of shape [2].",
             lambda: mlp(x[:, :3], weights, shape, condition=x[:1, :1], rows=rows.long()),
+        ),
+        (
+            ShapeError,
+            "mlp: 2 points ask for rows of condition, but it has none.",
+            lambda: mlp(x[:, :3], weights, shape, condition=x[:0, :1], rows=rows),
         ),
     ]
     if native.available():  # torch's own message otherwise

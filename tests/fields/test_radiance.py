@@ -100,6 +100,31 @@ def test_density_agrees_with_its_reference(activation: str, transposed: bool) ->
     assert torch.allclose(got, wanted.to(got.dtype), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_inside_may_lie_anyhow(activation: str) -> None:
+    raw = torch.zeros(129, 2)
+    strided = (torch.arange(258) % 4 == 0)[::2]
+    for inside in (strided, torch.tensor([True]).expand(129), torch.tensor([False]).expand(129)):
+        wanted = density_reference(raw, inside, activation, 1.0)
+        # exp(0) is 1 and softplus(0) log 2: one last digit
+        torch.testing.assert_close(density(raw, inside, activation, 1.0), wanted, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_density_checks_what_it_is_given(activation: str) -> None:
+    raw, inside = torch.zeros(5, 2), torch.ones(5, dtype=torch.bool)
+    for wrong in (inside[:3], inside[:, None], inside.byte()):
+        with pytest.raises(ShapeError, match=r"density: inside must be bool \[5\] on cpu, one for"):
+            density(raw, wrong, activation, 1.0)
+    for numbers in (raw[:, :0], raw[:, 0]):
+        with pytest.raises(
+            ShapeError, match=r"density: raw must be \[N, F\] with at least one col"
+        ):
+            density(numbers, inside, activation, 1.0)
+    with pytest.raises(ShapeError, match=r"density: raw must be of floats, but is torch\.int64"):
+        density(raw.long(), inside, activation, 1.0)
+
+
 @pytest.mark.skipif(not native.available(), reason="checks the native operation")
 def test_the_native_density_is_a_proper_operation() -> None:
     raw = torch.randn(9, 4, requires_grad=True)
@@ -177,7 +202,31 @@ def test_runs_that_leave_a_tensor_are_refused() -> None:
         copy_runs([torch.zeros(9, 2)], one, [torch.zeros(5)], one, one)
 
 
+def test_runs_are_counted_in_int64() -> None:
+    one, small = torch.tensor([1]), torch.tensor([1], dtype=torch.int32)
+    to, tensors = [torch.zeros(9)], [torch.zeros(5)]
+    for name, runs in (
+        ("to_starts", (small, one, one)),
+        ("starts", (one, small, one)),
+        ("counts", (one, one, small)),
+    ):
+        message = rf"copy_runs: {name} must be int64 in one dimension, but is torch.int32 \[1\]"
+        with pytest.raises(ShapeError, match=message):
+            copy_runs(to, runs[0], tensors, *runs[1:])
+    huge = one << 62  # a start and a count of it add up to less than nothing
+    with pytest.raises(ShapeError, match=r"must stay in 0\.\.8"):
+        copy_runs(to, huge, tensors, huge, huge)
+
+
 def test_rows_out_of_range_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"rows must be in 0..49, but span -1..3"):
+        take_rows(torch.tensor([3, -1]), torch.zeros(50))
+    with pytest.raises(ShapeError, match=r"rows must be int64 in one dimension, but is torch.int3"):
+        take_rows(torch.tensor([3], dtype=torch.int32), torch.zeros(50))
+    with pytest.raises(
+        ShapeError, match=r"rows must be int64 in one dimension, but is .* \[2, 2\]"
+    ):
+        take_rows(torch.zeros(2, 2, dtype=torch.int64), torch.zeros(50))
     with pytest.raises(ShapeError, match=r"rows must be in 0..49, but span 0..50"):
         take_rows(torch.tensor([0, 50]), torch.zeros(50))
     with pytest.raises(ShapeError, match="need the same number of rows"):

@@ -109,3 +109,6 @@ def test_messages() -> None:
         carve(*box(), 8, *views(1), [disc()] * 2)
     with pytest.raises(ShapeError, match=r"poses must be \[C, 3, 4\], focal and center \[C, 2\]"):
         carve(*box(), 8, *views(1)[:2], torch.zeros(2, 2), [disc()])
+    for dtype in (torch.bool, torch.uint8, torch.int64):
+        with pytest.raises(ShapeError, match=f"alpha must be of floats, but is {dtype}"):
+            carve(*box(), 8, *views(1), [disc().to(dtype)])

@@ -246,6 +246,35 @@ def test_what_visible_drops_weighs_less_than_the_limit() -> None:
     assert (whole.opacity - seen.opacity).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        ([0, 100000, 5], "must never fall, but at ray 1 falls from 100000 to 5"),
+        ([0, -(10**9), 5], "must never fall, but at ray 0 falls from 0 to -1000000000"),
+        ([0, 4, 3, 5], "must never fall, but at ray 1 falls from 4 to 3"),
+        # The differences of these are all positive in 64 bits.
+        ([0, 2**62, 2**63 - 1, -(2**62), 5], "must never fall, but at ray 2 falls"),
+        ([1, 3, 5], "must run from 0 to the number of samples, 5, but runs from 1 to 5"),
+    ],
+    ids=["beyond", "below", "falling", "around", "late"],
+)
+def test_offsets_that_lead_elsewhere_are_refused(offsets: list[int], message: str) -> None:
+    data = batch([5]) | {"ray_offsets": torch.tensor(offsets)}
+    data["background"] = torch.zeros(len(offsets) - 1, 3)
+    with pytest.raises(ShapeError, match=f"composite: ray_offsets {message}"):
+        composite(**data)
+    with pytest.raises(ShapeError, match=f"visible: ray_offsets {message}"):
+        visible(*(data[k] for k in ("sigma", "t0", "t1", "ray_offsets")), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["sigma", "rgb", "t0", "t1", "background"])
+def test_what_is_not_of_floats_is_refused(name: str) -> None:
+    data = batch([2, 3])
+    data[name] = data[name].long()
+    with pytest.raises(ShapeError, match=f"composite: {name} must be of floats, but is torch.int6"):
+        composite(**data)
+
+
 def test_messages() -> None:
     data = batch([2, 3])
     with pytest.raises(

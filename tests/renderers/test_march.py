@@ -349,6 +349,44 @@ def test_a_stretch_agrees_with_the_reference() -> None:
     assert int(ours.samples.ray_offsets.diff().max()) == 12
 
 
+@pytest.mark.parametrize("march_on", [march_stretch, march_stretch_reference])
+@pytest.mark.parametrize("cone", [0.0, 1 / 256])
+def test_a_ray_that_has_ended_gets_no_more_samples(march_on, cone: float) -> None:
+    grid, settings = grid_of(1), MarchSettings(0.05, cone, 10)
+    origins, directions, jitter = rays_of(50)
+    arguments = (origins, directions, 0.1, INF, grid, settings, jitter)
+    every = march_on(*arguments, torch.zeros(50, dtype=torch.int32))
+    begin = torch.zeros(50, dtype=torch.int32)
+    begin[::2], begin[1::4] = -1, -7
+    some = march_on(*arguments, begin)
+    wanted = every.samples.ray_offsets.diff().where(begin == 0, 0)
+    assert wanted.any()
+    assert torch.equal(some.samples.ray_offsets.diff(), wanted)
+    assert torch.equal(some.resume, every.resume.where(begin == 0, -1))
+    assert (some.samples.t1 > some.samples.t0).all()
+
+
+@pytest.mark.parametrize("march_on", [march_stretch, march_stretch_reference])
+@pytest.mark.parametrize("number", [math.nan, INF, -INF])
+def test_rays_that_are_not_finite_have_no_samples(march_on, number: float) -> None:
+    grid, settings = grid_of(1), MarchSettings(0.05)
+    origins, directions, _ = rays_of(6)
+    whole = march_on(origins, directions, 0.1, INF, grid, settings).samples.ray_offsets.diff()
+    origins, directions = origins.clone(), directions.clone()
+    origins[0, 1] = origins[1] = directions[2, 0] = directions[3] = number
+    some = march_on(origins, directions, 0.1, INF, grid, settings).samples.ray_offsets.diff()
+    assert whole[4:].any()
+    assert some.tolist() == [0, 0, 0, 0, *whole[4:].tolist()]
+
+
+@pytest.mark.parametrize("name", ["origins", "directions", "jitter"])
+def test_rays_are_of_floats(name: str) -> None:
+    given = dict(zip(("origins", "directions", "jitter"), rays_of(10), strict=True))
+    given[name] = given[name].long()
+    with pytest.raises(ShapeError, match=f"march: {name} must be of floats, but is torch.int64"):
+        march(near=0.0, far=INF, grid=grid_of(1), settings=MarchSettings(0.1), **given)
+
+
 def test_where_to_begin_is_checked() -> None:
     origins, directions, _ = rays_of(10)
     with pytest.raises(ShapeError, match=r"begin must be int32 \[10\], but is torch.int64 \[10\]"):

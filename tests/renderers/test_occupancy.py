@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -235,6 +236,27 @@ def test_threshold_is_the_smaller_of_the_limit_and_the_mean() -> None:
     assert grid.threshold.item() == pytest.approx(0.6)
 
 
+def test_a_point_that_is_nowhere_is_in_no_occupied_cell() -> None:
+    points = torch.zeros(4, 3)
+    points[0, 0] = points[1] = math.nan
+    points[2, 1] = math.inf
+    grid = small()
+    assert grid.occupied(points).tolist() == [False, False, True, True]
+    assert (grid.cells_of(points) < grid.values.numel()).all()
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("give", [lambda d: d[:5], lambda d: d[:, None], lambda d: d[0]])
+def test_a_density_for_other_points_than_asked_is_refused(
+    give: Callable[[Tensor], Tensor], warm: bool
+) -> None:
+    grid = small()
+    before = grid.values.clone()
+    with pytest.raises(ShapeError, match=r"density must give \[1000\], one for each point, but"):
+        grid.update(lambda p: give(p[:, 0]), STEP, warm=warm, cells=1000)
+    assert torch.equal(grid.values, before)
+
+
 def test_messages() -> None:
     with pytest.raises(
         ConfigError, match="resolution must be a power of two from 4 to 256, but is 100"
@@ -250,6 +272,8 @@ def test_messages() -> None:
         small().set_from_hull(torch.ones(5))
     with pytest.raises(ShapeError, match=r"points must be \[N, 3\], but are \[3\]"):
         small().occupied(torch.zeros(3))
+    with pytest.raises(ShapeError, match=r"cells must be int64 \[N\], but are torch.int32 \[3\]"):
+        small().random_points(torch.arange(3, dtype=torch.int32), 0)
     with pytest.raises(InputError, match="the state must have the tensors"):
         small().load_state(small(resolution=8).state())
     assert UNSEEN > 0 > CARVED

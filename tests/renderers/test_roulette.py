@@ -41,6 +41,43 @@ def test_number_kept_is_the_target(function, n: int, target: int) -> None:
     assert (rows.diff() > 0).all()
 
 
+def spread(sigma: float) -> torch.Tensor:
+    """Lognormal: the larger sigma, the fewer items outweigh all others together."""
+    return torch.exp(sigma * torch.randn(30000, generator=torch.Generator().manual_seed(2)) - 20)
+
+
+@pytest.mark.parametrize("function", BOTH)
+@pytest.mark.parametrize(
+    ("importance", "target"),
+    [
+        (torch.tensor([1e-6] * 1000 + [1.0]), 500),
+        (torch.tensor([1.0] * 30000 + [1e6]), 7000),
+        (torch.tensor([1e-42] * 1000 + [1e38]), 500),
+        (torch.full((1000,), 1e36), 500),
+        (torch.full((1000,), 3e38), 2),
+        (torch.full((1000,), 1e-42), 500),
+        (spread(6.0), 27000),
+        (spread(12.0), 7000),
+    ],
+    ids=["one", "one of many", "one and next to nothing", "huge", "two", "tiny", "wide", "wider"],
+)
+@pytest.mark.parametrize("floor", [0.0, 0.001])
+def test_number_kept_is_the_target_whatever_the_sizes(
+    function, importance: torch.Tensor, target: int, floor: float
+) -> None:
+    rows, weights = function(importance, target, 0.3, floor)
+    assert len(rows) == pytest.approx(target, rel=0.01, abs=1)
+    assert (weights >= 1).all()
+
+
+@pytest.mark.parametrize("function", BOTH)
+def test_as_near_the_target_as_the_floor_and_the_number_of_items_allow(function) -> None:
+    for importance in (torch.tensor([1e-6] * 1000 + [1.0]), spread(12.0)):
+        count = len(importance)
+        assert len(function(importance, 2 * count, 0.3)[0]) == count
+        assert len(function(importance, 1, 0.3, 0.5)[0]) == pytest.approx(count / 2, abs=1)
+
+
 @pytest.mark.parametrize("function", BOTH)
 def test_important_items_are_always_kept_and_worthless_ones_never(function) -> None:
     importance = torch.full((1000,), 1e-3)
@@ -86,3 +123,5 @@ def test_messages() -> None:
         select_important(torch.zeros(2, 3), 1, 0.5)
     with pytest.raises(InputError, match="target must be above 0, offset in"):
         select_important(torch.zeros(2), 1, 1.0)
+    with pytest.raises(ShapeError, match=r"importance must be of floats, but is torch.int64 \[2\]"):
+        select_important(torch.ones(2, dtype=torch.int64), 1, 0.5)

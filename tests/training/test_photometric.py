@@ -112,3 +112,21 @@ def test_a_batch_that_does_not_fit_is_named(change: dict[str, Tensor], message: 
         photometric(traced, replace(wanted, **change), background, 0.1)
     with pytest.raises(ShapeError, match="background must be"):
         photometric(traced, wanted, background[:1], 0.1)
+
+
+def test_offsets_that_lead_elsewhere_are_refused() -> None:
+    traced, wanted, background = batch(9, False)
+    offsets = traced.samples.ray_offsets
+    for change, message in (
+        (10**5, "ray_offsets must never fall, but at ray 4 falls from 100000"),
+        (-(10**5), "ray_offsets must never fall, but at ray 3 falls from .* to -100000"),
+    ):
+        wild = offsets.clone()
+        wild[4] = change
+        samples = replace(traced.samples, ray_offsets=wild)
+        with pytest.raises(ShapeError, match=f"photometric: {message}"):
+            photometric(replace(traced, samples=samples), wanted, background, 0.1)
+    for strange in (offsets[1:], offsets.int(), offsets + 1):
+        samples = replace(traced.samples, ray_offsets=strange)
+        with pytest.raises(ShapeError, match="photometric: ray_offsets must"):
+            photometric(replace(traced, samples=samples), wanted, background, 0.1)
