@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,11 +110,20 @@ def add_json(parser: Parser) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print the one JSON object of --json; paths become strings."""
-    print(json.dumps(data, allow_nan=False, default=_plain))
+    """Print the one JSON object of --json; paths become strings, and what JSON has no number for, null.
+
+    Example:
+        >>> print_json({"psnr": math.inf, "out": Path("run")})
+        {"psnr": null, "out": "run"}
+    """
+    print(json.dumps(_plain(data), allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    return None if isinstance(value, float) and not math.isfinite(value) else value

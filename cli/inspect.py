@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyfield.cli.arguments import Parser, add_json, print_json, whole
-from polyfield.errors import InputError, RunError
+from polyfield.errors import DataError, InputError, RunError
 
 if TYPE_CHECKING:
     from polyfield.datasets.pictures import Picture
@@ -114,7 +114,14 @@ def _model(path: Path) -> tuple[str, dict[str, Any], "Picture | None"]:
         "config": model.config,
     }
     if folder is not None:
-        metrics = folder.read_metrics() or {}
+        metrics = folder.read_metrics()
+        if metrics is None:
+            metrics = {}
+        if not isinstance(metrics, dict):
+            raise DataError(
+                f"{path / 'metrics.json'} must hold an object with named values, but holds "
+                f"{metrics!r:.40}; evaluate the run again."
+            )
         facts["metrics"] = {k: metrics[k] for k in ("split", "psnr", "ssim") if k in metrics}
     name = (path if path.is_dir() else path.parent).resolve().name
     return name, facts, _first_view(model)

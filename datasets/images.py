@@ -22,7 +22,7 @@ from polyfield.datasets.decode import read_header
 from polyfield.datasets.image_source import FULL, ImageSource, MaskMeaning
 from polyfield.errors import DataError, InputError, ShapeError
 
-__all__ = ["Images"]
+__all__ = ["Images", "free_memory"]
 
 
 class Images:
@@ -50,14 +50,14 @@ class Images:
         if threads < 1:
             raise InputError(f"--threads must be at least 1, but is {threads}.")
         self._sources, self._threads, self.downscale = tuple(sources), threads, downscale
-        self.full_sizes: Int64[Tensor, "C 2"] = torch.tensor([s.size for s in sources])
-        self.sizes: Int64[Tensor, "C 2"] = self.full_sizes // downscale
         for source in sources:
             if min(source.size) < downscale:
                 width, height = source.size
                 raise InputError(
                     f"{source.name} is {width}x{height}: --downscale {downscale} leaves nothing."
                 )
+        self.full_sizes: Int64[Tensor, "C 2"] = torch.tensor([s.size for s in sources])
+        self.sizes: Int64[Tensor, "C 2"] = self.full_sizes // downscale
         masked = any(s.mask is not None and s.meaning == "ignore" for s in sources)
         counts = self.sizes.prod(dim=1)
         self._slots = _slots(counts, channels * min(downscale, 2) + masked, budget, downscale)
@@ -136,7 +136,7 @@ class Images:
             4 if emptied or any(h.alpha for h in headers) else 3,
             downscale,
             threads if threads is not None else (os.cpu_count() or 1),
-            memory_budget if memory_budget is not None else _free_memory() // 2,
+            memory_budget if memory_budget is not None else free_memory() // 2,
         )
 
     @classmethod
@@ -370,8 +370,8 @@ def _slots(counts: Int64[Tensor, " C"], pixel_bytes: int, budget: int, downscale
     return min(budget // largest, len(counts) - 1)
 
 
-def _free_memory() -> int:
-    """Bytes that are free, or a quarter of all where the system does not say."""
+def free_memory() -> int:
+    """Count the bytes that are free, or take a quarter of all where the system does not say."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

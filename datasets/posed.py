@@ -5,6 +5,7 @@ decoded yet; only the headers of images are read, for their sizes.
 """
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from polyfield.errors import DataError
 
 __all__ = [
     "CV_FROM_GL",
+    "FARTHEST",
     "IMAGE_ENDINGS",
     "Posed",
     "checked_intrinsics",
@@ -39,8 +41,9 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pp
 # OpenGL cameras (x right, y up, looking along -z) to ours: world_from_gl @ CV_FROM_GL; it is its own inverse.
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
+FARTHEST = 1e9  # positions beyond this do not survive float32
+
 _RIGID = 1e-3  # how far a pose may be from a rotation: files with few decimals are, broken ones are further
-_FAR = 1e9  # positions beyond this do not survive float32
 _FOCAL = (1e-3, 1e6)  # focal length over image size: far beyond any fisheye and any telescope
 
 
@@ -120,9 +123,9 @@ def checked_poses(
         ~np.isfinite(poses).all(axis=(1, 2)), names, f"{where}: the pose of {{}} is not finite."
     )
     _refuse_where(
-        (np.abs(poses) > _FAR).any((1, 2)),
+        (np.abs(poses) > FARTHEST).any((1, 2)),
         names,
-        f"{where}: the pose of {{}} has numbers above {_FAR:g}; rescale the scene.",
+        f"{where}: the pose of {{}} has numbers above {FARTHEST:g}; rescale the scene.",
     )
     rotations = poses[:, :, :3]
     determinants = np.linalg.det(rotations)
@@ -314,10 +317,14 @@ def inside(folder: Path, text: object, where: str) -> str:
         The name with forward slashes and without a leading "./".
 
     Raises:
-        DataError: Not a text, empty, absolute, or with a "..".
+        DataError: Not a text, empty, absolute, with a "..", or with characters that no file name has.
     """
     if not isinstance(text, str) or not text or "\0" in text:
         raise DataError(f"{where}: a file name must be a text, but is {text!r}.")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: {text!r} cannot be the name of a file here.") from None
     name = PurePosixPath(text.replace("\\", "/"))
     if name.is_absolute() or PureWindowsPath(text).drive or PureWindowsPath(text).root:
         raise DataError(

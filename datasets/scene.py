@@ -1,21 +1,27 @@
 """A scene: posed images, the region they show, and how it all came to be known."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from polyfield.datasets.cameras import Cameras
 from polyfield.datasets.images import Images
-from polyfield.errors import InputError, nearest
+from polyfield.datasets.posed import FARTHEST
+from polyfield.errors import DataError, InputError, nearest
 
 __all__ = ["Scene", "fingerprint", "fingerprint_difference"]
 
 SPLITS = ("train", "val", "test")
+
+# Least width of the region over its coordinates: float32 tells but 16 places in it apart.
+_NARROWEST = 2.0**-20
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,9 @@ class Scene:
         warnings: Sentences that the user should see.
         fingerprint: The same for the same images in the same poses, wherever the folder lies.
         holdout: How the test views were chosen, for the protocol of a metrics file.
+
+    Raises:
+        DataError: Poses, box, near or far are not finite or beyond what can be computed with in float32.
     """
 
     name: str
@@ -64,6 +73,23 @@ class Scene:
     warnings: tuple[str, ...]
     fingerprint: str
     holdout: str
+
+    def __post_init__(self) -> None:
+        poses = self.cameras.world_from_camera
+        side, corner = float((self.box[1] - self.box[0]).min()), float(self.box.abs().max())
+        most = float(torch.cat([self.box.flatten(), poses.flatten()]).abs().max())
+        least = max(1 / FARTHEST, min(corner, FARTHEST) * _NARROWEST)
+        if not most <= FARTHEST or not side >= least:  # so that what is no number is refused too
+            raise DataError(
+                f"The scene {self.name} is too large, too small or too far from the origin: its region is {side:.3g} "
+                f"wide, and coordinates go up to {most:.3g}, but must stay within {FARTHEST:g} and leave a width of "
+                f"{least:.3g} at least. Move or rescale the poses, and mend the region if the files declare one."
+            )
+        if not 0 <= self.near < self.far < math.inf:
+            raise DataError(
+                f"The scene {self.name} must have 0 <= near < far, both finite, but they are {self.near:.3g} and "
+                f"{self.far:.3g}; mend the depths that its files declare."
+            )
 
     def views(self, split: str) -> tuple[int, ...]:
         """Give the image numbers of a split.
@@ -106,7 +132,8 @@ def fingerprint(names: Sequence[str], cameras: Cameras, contents: Sequence[bytes
     )
     for i in sorted(range(len(names)), key=lambda i: names[i]):
         row = " ".join(f"{value + 0.0:.5e}" for value in np.round(numbers[i], 5))
-        digest.update(f"{names[i]}\0{cameras.lenses[i]}\0{row}\n".encode())
+        line = f"{names[i]}\0{cameras.lenses[i]}\0{row}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # a name on the disk is any bytes
         pixels.update(hashlib.sha256(contents[i]).digest())
     return f"{digest.hexdigest()[:16]}-{pixels.hexdigest()[:16]}"
 

@@ -1,6 +1,6 @@
 """Numbers that callers ask for, checked before anything is done with them."""
 
-import math
+import sys
 from numbers import Integral, Real
 
 from polyfield.errors import InputError
@@ -41,6 +41,6 @@ def positive_seconds(value: object, name: str) -> float:
         60.0
     """
     known = isinstance(value, Real) and not isinstance(value, bool)
-    if not known or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
+    if not known or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
         raise InputError(f"{name} must be above 0 seconds and finite, but is {value!r}.")
     return float(value)  # type: ignore[arg-type]

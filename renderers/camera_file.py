@@ -32,12 +32,14 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from polyfield.config import from_json
+from polyfield.datasets.posed import FARTHEST
 from polyfield.errors import ConfigError, DataError
 from polyfield.files import read_json
 
 __all__ = ["CameraFile", "Keyframe", "interpolate", "read_camera_file"]
 
 _MAX_FRAMES = 100_000
+_ZOOMS = (1e-6, 1e6)  # far beyond any telescope and any fisheye
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Keyframe:
             raise ConfigError("A keyframe's world_from_camera must be a 4x4 or 3x4 matrix.")
         if len(rows) == 4 and self.world_from_camera[3] != (0.0, 0.0, 0.0, 1.0):
             raise ConfigError("The last row of a keyframe's world_from_camera must be 0, 0, 0, 1.")
+        if any(abs(row[3]) > FARTHEST for row in self.world_from_camera[:3]):
+            raise ConfigError(f"A keyframe's position must be within {FARTHEST:g} of the origin.")
         if self.fov is not None and self.focal is not None:
             raise ConfigError("A keyframe has either a fov or a focal, not both.")
         if self.fov is not None and not 0 < self.fov < 180:
@@ -97,12 +101,19 @@ class CameraFile:
 
     def _zoom(self, key: Keyframe) -> float | None:
         if key.fov is not None:
-            return math.tan(math.radians(key.fov) / 2)
-        if key.focal is None:
+            zoom = math.tan(math.radians(key.fov) / 2)
+        elif key.focal is None:
             return None
-        if self.height is None:
+        elif self.height is None:
             raise ConfigError("A keyframe's focal needs the path's height, in pixels too.")
-        return self.height / 2 / key.focal
+        else:
+            zoom = self.height / 2 / key.focal
+        if not _ZOOMS[0] <= zoom <= _ZOOMS[1]:
+            raise ConfigError(
+                f"A keyframe's fov or focal is that of no camera: half the height over the focal must be from "
+                f"{_ZOOMS[0]:g} to {_ZOOMS[1]:g}, but is {zoom:g}."
+            )
+        return zoom
 
     def _times(self) -> tuple[float, ...]:
         """Times of the keyframes, of a loop also that of its return."""

@@ -20,6 +20,7 @@ from polyfield.training.capture import describe_capture
 from polyfield.training.evaluation import evaluate_model
 from polyfield.training.loop import Control, Loop
 from polyfield.training.lpips import load_lpips
+from polyfield.training.memory import check_memory
 from polyfield.training.placement import place
 from polyfield.training.progress import Progress
 from polyfield.training.radiance import RadianceTask, RadianceTraining
@@ -160,6 +161,7 @@ def _task(config: RunConfig, scene: Scene) -> RadianceTask:
     if native.available():
         native.core().keep_memory()
     parts = {key: config.model[key] for key in ("field", "domain", "render")}
+    check_memory(config.model["kind"], parts)
     model = build_model(config.model["kind"], parts, config.seed)
     shown = BACKGROUNDS[config.background]
     model.background = (1.0, 1.0, 1.0) if shown is None else shown

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polyfield.errors import RunError
-from polyfield.files import replacing
+from polyfield.files import parse_json, replacing
 
 __all__ = ["Log", "read_log"]
 
@@ -23,7 +23,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     entries = []
     for line in text.split("\n")[:-1]:  # what follows the last newline is half a line, or nothing
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError:
             break
         if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):

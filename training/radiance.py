@@ -32,6 +32,7 @@ __all__ = ["RadianceTask", "RadianceTraining"]
 _FIRST_LOOK, _LOOK_EVERY = 384, 1024
 _CROWDED = 0.5
 _MOST_TILES = 1 << 22
+_FEWEST_RAYS, _MOST_RAYS = 64, 1 << 16  # of a step
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class RadianceTask:
         self._next_look = None if not bounded else 0 if self._hull else _FIRST_LOOK
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
-        self._rays = max(64, int(self._wanted(0.0)) // 512)
+        self._rays = self._first_rays(512)
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
@@ -139,7 +140,7 @@ class RadianceTask:
         """Carve the occupancy grid from alpha, or begin with all of it occupied."""
         if self._hull:
             self.renderer.carve(self._scene)
-            self._rays = max(64, int(self._wanted(0.0)) // 16)
+            self._rays = self._first_rays(16)
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Render a batch and back-propagate its error."""
@@ -193,7 +194,16 @@ class RadianceTask:
         return tensors, facts
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Take back what `state` gave.
+
+        Raises:
+            ValueError: It is none that this task could have reached.
+        """
+        rays = int(facts["rays"])
+        if not _FEWEST_RAYS <= rays <= _MOST_RAYS:
+            raise ValueError(
+                f"a step takes {_FEWEST_RAYS} to {_MOST_RAYS} rays, but {str(rays)[:20]} are noted"
+            )
         prefix = "renderer."
         self.renderer.load_training_state(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -206,7 +216,7 @@ class RadianceTask:
                     tensors["tiles"], tensors["tile_starts"], self._scene.images.sizes
                 )
         self._source.seek(int(facts["block"]), int(facts["offset"]))
-        self._rays = int(facts["rays"])
+        self._rays = rays
 
     def finish(self) -> None:
         """Give the model the occupancy that was learnt."""
@@ -246,7 +256,11 @@ class RadianceTask:
         first = 2.0 / (1.0 + self.training.growth)
         return self.training.samples * (first + 2.0 * (1.0 - first) * progress)
 
+    def _first_rays(self, samples: int) -> int:
+        """Rays of the first step, if each takes so many samples."""
+        return max(_FEWEST_RAYS, min(int(self._wanted(0.0)) // samples, _MOST_RAYS))
+
     def _adapt(self, rays: int, samples: int, progress: float) -> None:
         """Choose the next number of rays so that a step shades about as many samples as it should."""
         wanted = rays * self._wanted(progress) / max(samples, 1)
-        self._rays = int(min(max(wanted, self._rays / 2, 64), self._rays * 2, 1 << 16))
+        self._rays = int(min(max(wanted, self._rays / 2, _FEWEST_RAYS), self._rays * 2, _MOST_RAYS))

@@ -99,7 +99,16 @@ class RaySource:
         return self._rays.slice(begin, end)
 
     def seek(self, block: int, offset: int) -> None:
-        """Go to a position in the stream, as `block` and `offset` told it."""
+        """Go to a position in the stream, as `block` and `offset` told it.
+
+        Raises:
+            ValueError: There is none such.
+        """
+        if not 0 <= block < 1 << 62 or not 0 <= offset <= _BLOCK:
+            raise ValueError(
+                f"a place in the stream of rays has a block >= 0 and an offset of 0 to {_BLOCK}, but "
+                f"{str(block)[:20]} and {str(offset)[:20]} came"
+            )
         self.block, self.offset, self._rays = block, offset, None
 
     def _draw(self, block: int) -> RayBatch:

@@ -12,7 +12,8 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from polyfield.errors import ConfigError, nearest
+from polyfield.errors import ConfigError, DataError, nearest
+from polyfield.files import parse_json
 
 __all__ = ["from_json", "to_json", "with_changes"]
 
@@ -88,24 +89,31 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return _read_tuple(get_args(hint), value, where)
     if origin in (dict, Mapping) or hint in (dict, Mapping):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} must be an object, but is {value!r}.")
+            raise ConfigError(f"{where} must be an object, but is {value!r:.60}.")
         return dict(value)
     if hint is Any or hint is object:
         return value
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value, where)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(value)
     if hint is float and isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where} must be a finite number, but is {value!r}.")
+        raise ConfigError(f"{where} must be a finite number, but is {value!r:.60}.")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{where} must be of kind {hint.__name__}, but is {value!r}.")
+        raise ConfigError(f"{where} must be of kind {hint.__name__}, but is {value!r:.60}.")
     return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _read_tuple(kinds: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{where} must be a list, but is {value!r}.")
+        raise ConfigError(f"{where} must be a list, but is {value!r:.60}.")
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         return tuple(_read(kinds[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(kinds) != len(value):
@@ -124,7 +132,7 @@ def with_changes(data: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
         changes: "key.key=value" each; the value is read as JSON, else as a string.
 
     Raises:
-        ConfigError: No "=", or a key that the config does not have.
+        ConfigError: No "=", a key that the config does not have, or a value beyond what `parse_json` reads.
 
     Example:
         >>> with_changes({"encoder": {"levels": 16}}, ["encoder.levels=8"])
@@ -136,9 +144,11 @@ def with_changes(data: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
         if not equals or not path:
             raise ConfigError(f"--set needs KEY=VALUE, as in encoder.levels=8, but got {change!r}.")
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except json.JSONDecodeError:
             value = text
+        except DataError as error:
+            raise ConfigError(f"--set {path}: the value {error}; give a smaller one.") from None
         place: Any = result
         keys = path.split(".")
         for depth, key in enumerate(keys):

@@ -1,16 +1,19 @@
-"""Writing files so that a crash at any moment leaves the old one or the new one, never half of either."""
+"""Writing files so that a crash at any moment leaves the old one or the new one, never half of either; reading JSON."""
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from polyfield.errors import DataError, InputError
 
-__all__ = ["read_json", "replacing", "write_json"]
+__all__ = ["parse_json", "read_json", "replacing", "write_json"]
+
+_DEEPEST = 64  # nothing here needs ten, and whatever walks through what was read recurses
+_TOO_DEEP = f"is nested too deep (more than {_DEEPEST} lists or objects in each other)"
 
 
 @contextmanager
@@ -18,6 +21,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success sync it and rename it over `path`.
 
     When the body raises, the half-written file is removed and `path` is as it was.
+
+    Raises:
+        InputError: `path` holds a zero byte.
 
     Example:
         >>> import tempfile
@@ -28,6 +34,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} cannot be the name of a file: it holds a zero byte.")
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     beside = Path(name)
@@ -40,7 +48,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
         _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say of which file
         beside.unlink(missing_ok=True)
         raise
 
@@ -74,7 +84,7 @@ def read_json(path: Path | str) -> Any:
 
     Raises:
         InputError: There is no such file, or it cannot be read.
-        DataError: It is not JSON.
+        DataError: It is not JSON, or beyond what `parse_json` reads.
     """
     path = Path(path)
     try:
@@ -83,12 +93,47 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not a text file in UTF-8.") from None
+    except ValueError:  # Python's word for a zero byte in the name
+        raise InputError(f"{str(path)!r} cannot be read: its name holds a zero byte.") from None
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        detail = (
-            f"line {error.lineno}: {error.msg}"
-            if isinstance(error, json.JSONDecodeError)
-            else "nested too deep"
-        )
+        return parse_json(text)
+    except json.JSONDecodeError as error:
+        detail = f"line {error.lineno}: {error.msg}"
         raise DataError(f"{path} is not valid JSON ({detail}); is it cut off?") from None
+    except DataError as error:
+        raise DataError(f"{path} cannot be used: it {error}.") from None
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that may come from anywhere.
+
+    Raises:
+        json.JSONDecodeError: It is not JSON.
+        DataError: It is, but is nested too deep or has a number that is too long; says which, without a subject and
+            a full stop.
+
+    Example:
+        >>> parse_json("[1, 2]")
+        [1, 2]
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise DataError(_TOO_DEEP) from None
+    except ValueError:  # Python converts no integer of more than 4300 digits
+        raise DataError("has a number of thousands of digits") from None
+    layer = [data]
+    for _ in range(_DEEPEST):
+        layer = [inner for outer in layer for inner in _within(outer)]
+    if any(isinstance(inner, dict | list) for inner in layer):
+        raise DataError(_TOO_DEEP)
+    return data
+
+
+def _within(data: Any) -> Iterable[Any]:
+    """Give what a JSON value holds directly."""
+    if isinstance(data, dict):
+        return data.values()
+    return data if isinstance(data, list) else ()

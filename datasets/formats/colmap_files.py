@@ -264,7 +264,7 @@ def _numbers(words: Sequence[str], path: Path, what: str) -> list[float]:
 
 
 def _whole(word: str, path: Path, what: str) -> int:
-    if not (word.isascii() and word.lstrip("-").isdigit() and len(word) < 19):
+    if not (word.isascii() and word.removeprefix("-").isdigit() and len(word) < 19):
         raise DataError(f"{path}: {what} has {word[:40]!r} where a whole number should be.")
     return int(word)
 
@@ -332,7 +332,7 @@ def _points_text(path: Path) -> Points:
             raise DataError(f"{path} is cut off or broken at {what}.")
         row = _numbers(words[:8], path, what)
         if not all(
-            value == int(value) and 0 <= value <= 255 for value in row[4:7] if value == value
+            0 <= value <= 255 and value == int(value) for value in row[4:7] if value == value
         ):
             raise DataError(f"{path}: {what} has a colour that is not between 0 and 255.")
         rows.append(row)

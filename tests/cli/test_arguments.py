@@ -45,5 +45,9 @@ def test_json_is_one_line_with_paths_as_strings(capsys):
     assert json.loads(out) == {"out": "a/b", "psnr": None}
     with pytest.raises(TypeError):
         print_json({"out": object()})
-    with pytest.raises(ValueError, match="JSON"):
-        print_json({"psnr": float("nan")})
+
+
+def test_json_has_null_for_what_is_no_number(capsys):
+    print_json({"psnr": float("nan"), "views": [{"psnr": float("inf")}, (1.5, -float("inf"))]})
+    printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert printed == {"psnr": None, "views": [{"psnr": None}, [1.5, None]]}

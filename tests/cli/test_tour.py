@@ -105,6 +105,24 @@ def test_inspect(trained, tmp_path, capsys, what):
     assert "train" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("text", "status", "told"),
+    [
+        ("3", 2, "must hold an object with named values, but holds 3"),
+        ('{"psnr": ' + "9" * 5000 + "}", 2, "has a number of thousands of digits"),
+        ('{"psnr": NaN, "ssim": 1e999}', 0, '"metrics": {"psnr": null, "ssim": null}'),
+    ],
+)
+def test_inspect_with_a_spoilt_evaluation(trained, tmp_path, capsys, text, status, told):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "field.safetensors").write_bytes((trained / "field.safetensors").read_bytes())
+    (run / "metrics.json").write_text(text)
+    words = ["inspect", str(run), "--picture", str(tmp_path / "a.png"), "--json"]
+    assert main.run(words) == status
+    assert told in " ".join(capsys.readouterr())
+
+
 def test_inspect_draws_no_finer_than_a_picture_needs(trained, tmp_path, monkeypatch, capsys):
     """The steps are what costs; the picture is a preview, the facts are the model's own."""
     model = model_file.load(trained)

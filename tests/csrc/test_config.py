@@ -55,6 +55,9 @@ def test_round_trip(grid: Grid) -> None:
         ({"skips": ["a"]}, "config.skips[0] must be of kind int, but is 'a'."),
         ({"box": [1.0]}, "config.box must have 2 entries, but has 1."),
         ({"limit": "x"}, "config.limit must be of kind int, but is 'x'."),
+        ({"rate": 10**400}, "config.rate must be a finite number, but is inf."),
+        ({"rate": -(10**400)}, "config.rate must be a finite number, but is -inf."),
+        ({"on": 10**400}, f"config.on must be of kind bool, but is 1{'0' * 59}."),
         ([], "config must be an object with named values, but is []."),
     ],
 )
@@ -83,6 +86,15 @@ def test_settings_reach_nested_keys_and_leave_the_original() -> None:
         ("grid.level=8", "--set grid.level: grid has no key 'level'. Did you mean 'levels'?"),
         ("gird.levels=8", "--set gird.levels: the config has no key 'gird'. Did you mean 'grid'?"),
         ("grid.levels", "--set needs KEY=VALUE, as in encoder.levels=8, but got 'grid.levels'."),
+        (
+            "grid.levels=" + "9" * 5000,
+            "--set grid.levels: the value has a number of thousands of digits; give a smaller one.",
+        ),
+        (
+            "grid.levels=" + "[" * 3000,
+            "--set grid.levels: the value is nested too deep (more than 64 lists or objects in each other); give a "
+            "smaller one.",
+        ),
         ("grid.levels.x=1", "--set grid.levels.x: grid.levels has no key 'x'. Known: ."),
     ],
 )

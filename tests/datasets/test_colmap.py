@@ -262,6 +262,8 @@ TEXT = [
     ("images.txt", "view_1_0001.png", "view_0_0000.png", "names view_0_0000.png 2 times"),
     ("images.txt", "\n2 ", "\n1 ", "has two images of one number"),
     ("images.txt", "\n1 0.", "\n1 nan ", "where a whole number should be"),
+    ("images.txt", "\n1 0.", "\n--1 0.", "'--1' where a whole number should be"),
+    ("cameras.txt", "\n1 PINHOLE", "\n--1 PINHOLE", "'--1' where a whole number should be"),
     ("images.txt", "\n1 0.", "\n1 7.", "is not a unit quaternion"),
     ("points3D.txt", "\n1 ", "\n-1 ", "has a point with a number that is not usable"),
     ("points3D.txt", "\n1 ", "\n1 nan ", "is cut off or broken"),
@@ -279,6 +281,17 @@ def test_broken_text_is_one_sentence(varied, tmp_path, file, old, new, message):
     with pytest.raises(DataError) as raised:
         read_posed(tmp_path)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "1e300", "256", "-1", "0.5"])
+def test_what_is_no_colour_is_one_sentence(varied, tmp_path, value):
+    colmap.write(varied, tmp_path, ".txt")
+    path = tmp_path / "sparse" / "0" / "points3D.txt"
+    words = path.read_text().split("\n")
+    first = words[1].split(" ")
+    path.write_text("\n".join([words[0], " ".join([*first[:4], value, *first[5:]]), *words[2:]]))
+    with pytest.raises(DataError, match="has a colour that is not between 0 and 255"):
+        read_points3d(path)
 
 
 def test_quaternions_of_all_kinds_of_turns():

@@ -210,6 +210,13 @@ def test_a_damaged_photograph_gives_images_or_a_sentence(
 # Gathering
 
 
+@pytest.mark.parametrize("downscale", [5, 10**30])
+def test_a_downscale_that_leaves_nothing(tmp_path: Path, downscale: int) -> None:
+    array = np.full((9, 4, 3), 7, np.uint8)
+    with pytest.raises(InputError, match=f"is 4x9: --downscale {downscale} leaves nothing"):
+        Images.load(written(tmp_path, array), downscale=downscale)
+
+
 @pytest.mark.parametrize("downscale", [1, 3])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_gather_agrees_with_the_image_and_the_image_with_the_file(

@@ -96,6 +96,25 @@ def test_fox(data_dir):
     assert bool(((pixels > 0) & (pixels < posed.cameras.size)).all())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"scale": 1e-308}, {"scale": 1e308}, {"offset": [1e300] * 3}, {"offset": [-1e8] * 3}],
+)
+def test_a_declared_cube_beyond_float32_is_refused(folder, changes):
+    change(folder, **changes)
+    with pytest.raises(DataError, match="mend the region if the files declare one"):
+        load_scene(folder)
+
+
+def test_a_name_that_no_file_has_is_refused(folder):
+    change(folder, frame={"file_path": "images/\ud800.png"})
+    with pytest.raises(DataError, match=r"'images/.ud800.png' cannot be the name of a file"):
+        load_scene(folder)
+    change(folder, frame={"file_path": "images/\udcff.png"})  # the byte ff: a name, of no file here
+    without_split(folder)
+    assert len(load_scene(folder).names) == 8
+
+
 def test_missing_images_are_skipped_and_listed(folder):
     without_split(folder)
     scene = load_scene(folder)

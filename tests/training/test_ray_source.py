@@ -37,6 +37,14 @@ def test_a_block_ends_and_the_next_begins(scene: Scene) -> None:
     assert (source.block, source.offset) == (1, 50_000)
 
 
+@pytest.mark.parametrize("place", [(-1, 0), (1 << 62, 0), (0, -1), (0, (1 << 16) + 1)])
+def test_there_is_no_such_place_in_the_stream(scene: Scene, place: tuple[int, int]) -> None:
+    source = RaySource(scene, 0)
+    with pytest.raises(ValueError, match="a place in the stream of rays has a block >= 0"):
+        source.seek(*place)
+    assert (source.block, source.offset) == (0, 0)
+
+
 def worth(interest: Interest, view: int) -> torch.Tensor:
     """The pixels of a view that lie in tiles of interest: bool [height, width]."""
     width, height = interest.sizes[view].tolist()
