@@ -242,12 +242,21 @@ def _parse(path: Path, text: str | bytes, part: str) -> dict[str, Any]:
         return result
 
     try:
-        data = json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
+        data = json.loads(
+            text, object_pairs_hook=unique, parse_constant=_no_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError):  # JSON and Unicode errors are ValueErrors
         data = None
     if not isinstance(data, dict):
         raise DataError(f"{path} is not a tensor file: its {part} is not readable.")
     return data
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is beyond what a number can hold")
+    return value
 
 
 def _no_constant(name: str) -> None:

@@ -20,6 +20,8 @@ from polyfield.training.metrics import psnr, ssim
 
 __all__ = ["draw_view", "evaluate_model", "pixel_rays"]
 
+_BEST = 100.0  # dB: a view that is right to the last bit, as one of background alone, shall not make a mean infinite
+
 
 def pixel_rays(cameras: Cameras, view: int) -> tuple[Tensor, Tensor]:
     """Rays through all pixel centres of a view, row by row: origins and directions [H*W, 3]."""
@@ -52,7 +54,8 @@ def evaluate_model(
     """Compare what a model shows with the photographs of a split.
 
     Transparent pixels of the photographs, and the model, are put on the model's background. Pixels that a mask
-    ignores are left out of PSNR; SSIM sees them as equal.
+    ignores are left out of PSNR; SSIM sees them as equal; a view of nothing else is left out. PSNR counts as 100 dB at
+    most.
 
     Args:
         model: What to evaluate.
@@ -67,7 +70,7 @@ def evaluate_model(
         "render_seconds" a view.
 
     Raises:
-        InputError: The split has no views.
+        InputError: The split has no views, or masks ignore all of them.
     """
     views = scene.split.get(split, ())
     if not views:
@@ -81,20 +84,23 @@ def evaluate_model(
         _pairs(renderer, scene, views, model.background), start=1
     ):
         seconds += spent
+        if on_view is not None:
+            on_view(done, len(views))
+        quality = 0.0
         if weights is not None:
+            if not weights.any():
+                continue
             seen = torch.where(weights[..., None] > 0, seen, truth)
-            share = float(weights.mean())
-            quality = float(psnr(seen, truth)) + 10 * math.log10(max(share, 1e-9))
-        else:
-            quality = float(psnr(seen, truth))
+            quality = 10 * math.log10(float(weights.mean()))
+        quality = min(quality + psnr(seen, truth), _BEST)
         name = scene.names[view]
-        rows.append({"name": name, "psnr": quality, "ssim": float(ssim(seen, truth))})
+        rows.append({"name": name, "psnr": quality, "ssim": ssim(seen, truth)})
         if perceptual is not None:
             distances.append(float(perceptual(seen, truth)))
         if pictures is not None:
             save_png(pictures / f"{split}_{done - 1:03d}_{Path(name).stem}.png", seen)
-        if on_view is not None:
-            on_view(done, len(views))
+    if not rows:
+        raise InputError(f"The masks of {scene.name} ignore every pixel of its {split} views.")
     return {
         "split": split,
         "views": len(rows),
@@ -102,7 +108,7 @@ def evaluate_model(
         "ssim": sum(row["ssim"] for row in rows) / len(rows),
         "lpips": sum(distances) / len(distances) if distances else None,
         "per_view": rows,
-        "render_seconds": seconds / len(rows),
+        "render_seconds": seconds / len(views),
     }
 
 

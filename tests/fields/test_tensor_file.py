@@ -141,6 +141,8 @@ def test_an_infinity_may_mean_something(file):
         (raw({"__metadata__": {"format": "pt"}}), "not one of Polyfield's"),
         (raw({"__metadata__": {"polyfield": "{"}}), "note is not readable"),
         (raw({"__metadata__": {"polyfield": '{"format":1,"kind":NaN}'}}), "note is not readable"),
+        (raw({"__metadata__": note(seconds=[]), "a": 1e999}), "header is not readable"),
+        (raw({"__metadata__": {"polyfield": '{"a":1e999}'}}), "note is not readable"),
         (raw({"__metadata__": {"polyfield": '{"kind":"a"}'}}), "lacks the format"),
         (raw({"__metadata__": note(format=99)}), "has format 99"),
         (raw({"a": []}), "entry for the tensor 'a' is broken"),
