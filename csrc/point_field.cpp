@@ -8,6 +8,25 @@
 #include "parallel.h"
 
 namespace polyfield {
+namespace {
+
+constexpr int64_t block = 256;  // points that are turned from rows into columns, or back, in the cache
+
+// Lets `rows_of(first, count, rows)` write rows of `width`, some points at a time, and turns them: out[column][point].
+template <class Rows>
+void as_columns(int64_t n, int64_t width, float* out, Rows&& rows_of) {
+  parallel_for(n, 1024, [&](int64_t begin, int64_t end, int) {
+    thread_local std::vector<float> rows;
+    for (int64_t first = begin; first < end; first += block) {
+      const int64_t some = std::min<int64_t>(block, end - first);
+      rows_of(first, some, room(rows, block * width));
+      for (int64_t f = 0; f < width; ++f)
+        for (int64_t i = 0; i < some; ++i) out[f * n + first + i] = rows[i * width + f];
+    }
+  });
+}
+
+}  // namespace
 
 void HashGridPoints::encode(const float* unit, int64_t n, float* out) const {
   HashGridJob job = grid_;
@@ -33,16 +52,34 @@ void FrequencyPoints::encode(const float* unit, int64_t n, float* out) const {
   struct alignas(64) Line {
     float lanes[16];
   };
-  parallel_for(n, 1024, [&](int64_t begin, int64_t end, int) {
+  as_columns(n, width, out, [&](int64_t first, int64_t some, float* rows) {
     thread_local std::vector<Line> scratch;
-    thread_local std::vector<float> rows;
     scratch.resize(width + shape.dim);
-    for (int64_t first = begin; first < end; first += 256) {
-      const int64_t some = std::min<int64_t>(256, end - first);
-      frequency().forward(unit + 3 * first, room(rows, 256 * width), 0, some, shape, scratch.data()->lanes);
+    frequency().forward(unit + 3 * first, rows, 0, some, shape, scratch.data()->lanes);
+  });
+}
+
+void FactorGridPoints::encode(const float* unit, int64_t n, float* out) const {
+  as_columns(n, width(), out, [&](int64_t first, int64_t some, float* rows) {
+    FactorGridJob job = grids_;
+    job.x = unit + 3 * first;
+    factor_grid().forward(job, rows, 0, some);
+  });
+}
+
+void FactorGridPoints::add_gradients(const float* unit, int64_t n, const float* upstream) const {
+  thread_local std::vector<float> memory;
+  const int64_t width = this->width();
+  float* rows = room(memory, n * width);
+  parallel_for(n, block, [&](int64_t begin, int64_t end, int) {
+    for (int64_t first = begin; first < end; first += block)
       for (int64_t f = 0; f < width; ++f)
-        for (int64_t i = 0; i < some; ++i) out[f * n + first + i] = rows[i * width + f];
-    }
+        for (int64_t i = first; i < std::min(first + block, end); ++i) rows[i * width + f] = upstream[f * n + i];
+  });
+  FactorGridJob job = grids_;
+  job.x = unit;
+  parallel_tasks(job.factor_count, [&](int64_t factor, int) {
+    factor_grid().scatter(job, static_cast<int>(factor), rows, n, gradient_, touched_);
   });
 }
 

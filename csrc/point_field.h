@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/factor_grid.h"
 #include "kernels/hash_grid.h"
 #include "kernels/mlp.h"
 
@@ -50,6 +51,20 @@ class FrequencyPoints : public PointEncoder {
  private:
   int octaves_;
   bool include_input_;
+};
+
+class FactorGridPoints : public PointEncoder {
+ public:
+  FactorGridPoints(const FactorGridJob& grids, float* gradient, uint8_t* touched)
+      : grids_(grids), gradient_(gradient), touched_(touched) {}
+  int64_t width() const override { return static_cast<int64_t>(grids_.group_count) * grids_.channels; }
+  void encode(const float* unit, int64_t n, float* out) const override;
+  void add_gradients(const float* unit, int64_t n, const float* upstream) const override;
+
+ private:
+  FactorGridJob grids_;  // but for its points
+  float* gradient_;
+  uint8_t* touched_;
 };
 
 // Where the unit cube lies: a box, or all of space drawn in around a ball (see fields/domain.py).

@@ -82,6 +82,13 @@ POLYFIELD_BINDINGS(point_field) {
         const HashGridJob grid = hash_grid_job(levels, active, 3, features, smooth, 0, 0, 0);
         return HashGridPoints(grid, at<const float>(table), width, at<float>(gradient), at<uint8_t>(touched));
       }));
+  py::class_<FactorGridPoints, PointEncoder>(m, "FactorGridPoints")
+      .def(py::init([](Address factors, int factor_count, int group_count, int channels, Address table, Address gradient,
+                       Address touched) {
+        const FactorGridJob grids = {at<const FactorGridFactor>(factors), factor_count, group_count, channels, 3, nullptr,
+                                     at<const float>(table)};
+        return FactorGridPoints(grids, at<float>(gradient), at<uint8_t>(touched));
+      }));
   py::class_<FrequencyPoints, PointEncoder>(m, "FrequencyPoints").def(py::init<int, bool>());
   py::class_<PointNetwork>(m, "PointNetwork").def(py::init([](const MlpShape& shape, Address weights, bool bf16) {
     return PointNetwork{shape, at<const float>(weights), bf16};

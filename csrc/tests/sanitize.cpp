@@ -9,6 +9,7 @@
 #include "kernels/ceilings.h"
 #include "kernels/composite.h"
 #include "kernels/domain.h"
+#include "kernels/factor_grid.h"
 #include "kernels/frequency.h"
 #include "kernels/hash_grid.h"
 #include "kernels/hash_grid_gradient.h"
@@ -110,6 +111,30 @@ void drive_hash_grid(int64_t n) {
         expect_finite(to, "gradient of a hash grid to points");
       }
     }
+  }
+}
+
+void drive_factor_grid(int64_t n) {
+  // A plane times a line, a box, three lines.
+  const FactorGridFactor factors[6] = {{0, 0, 2, {2, 0, 0}, {4, 5, 0}}, {20, 0, 1, {1, 0, 0}, {3, 0, 0}},
+                                       {23, 1, 3, {0, 1, 2}, {2, 3, 4}}, {47, 2, 1, {0, 0, 0}, {2, 0, 0}},
+                                       {49, 2, 1, {1, 0, 0}, {7, 0, 0}}, {56, 2, 1, {2, 0, 0}, {4, 0, 0}}};
+  const int64_t rows = 60;
+  for (int channels : {1, 5, 16, 37}) {
+    Floats x = randoms(3 * n, -0.1f, 1.1f), table = randoms(rows * channels, -1, 1), g = randoms(3 * channels * n, -1, 1);
+    if (n > 2) x[3] = std::nanf("");
+    Floats out(3 * channels * n), to(3 * n), values(rows * channels);
+    Buffer<uint8_t> touched((rows * channels + 15) / 16);
+    const FactorGridJob job = {factors, 6, 3, channels, 3, x, table};
+    parallel_for(n, 16, [&](int64_t begin, int64_t end, int) {
+      factor_grid().forward(job, out, begin, end);
+      factor_grid().points(job, g, to, begin, end);
+    });
+    parallel_tasks(6, [&](int64_t factor, int) {
+      factor_grid().scatter(job, static_cast<int>(factor), g, n, values, touched);
+    });
+    expect_finite(values, "gradient of a factor grid");
+    expect_finite(to, "gradient of a factor grid to points");
   }
 }
 
@@ -387,6 +412,7 @@ int main() {
     for (int64_t n : {0, 1, 15, 16, 17, 131}) {
       drive_encoders(n);
       drive_hash_grid(n);
+      drive_factor_grid(n);
       drive_mlp(n);
       drive_composite(n);
       drive_march(n);

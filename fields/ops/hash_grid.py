@@ -18,7 +18,7 @@ from polyfield import native
 from polyfield.errors import ShapeError
 from polyfield.fields.ops.hash_grid_geometry import GridGeometry, Level, geometry_of
 from polyfield.fields.ops.hash_grid_reference import hash_grid_reference
-from polyfield.fields.ops.sparse_gradient import SparseGradient
+from polyfield.fields.ops.sparse_gradient import SparseGradient, asked_for, diverted
 
 __all__ = ["GridGeometry", "Level", "active_levels", "hash_grid", "hash_grid_reference"]
 
@@ -60,7 +60,7 @@ def hash_grid(
     """
     active = _checked(x, table, geometry, max_level, gradient)
     if not native.usable(x, table):
-        source: Tensor = table if gradient is None else _Divert.apply(table, gradient)  # type: ignore[no-untyped-call]
+        source = table if gradient is None else diverted(table, gradient)
         return hash_grid_reference(x, source, geometry, active)
     values, touched = (None, None) if gradient is None else (gradient.values, gradient.touched)
     arguments = (x.contiguous(), table.contiguous(), None, values, touched, geometry.key, active)
@@ -109,20 +109,6 @@ def active_levels(geometry: GridGeometry, max_level: int | None) -> int:
             f"hash_grid: max_level must be from 0 to {geometry.levels}, but is {max_level}."
         )
     return active
-
-
-class _Divert(torch.autograd.Function):
-    """The table, but its gradient goes to a SparseGradient."""
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, gradient: SparseGradient) -> Tensor:
-        ctx.gradient = gradient
-        return table.view_as(table)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None]:
-        ctx.gradient.add(upstream[0].to(torch.float32))
-        return None, None
 
 
 def _job(geometry: GridGeometry, active: int, x: Tensor, along: Tensor | None) -> tuple[Any, ...]:
@@ -252,25 +238,11 @@ def _(x, upstream, along, values, touched, key, active):  # type: ignore[no-unty
     return None
 
 
-def _wanted(ctx: Any, argument: int) -> bool:
-    """Whether this backward pass asks for the gradient of an argument.
-
-    `needs_input_grad` tells only that the argument has one: in `torch.autograd.grad(y, x)` it is true of the table
-    too, and adding to a SparseGradient would then be wrong, not merely slow.
-    """
-    if not ctx.needs_input_grad[argument]:
-        return False
-    try:  # next_functions counts tensors alone, so the optional ones come last in the schemas
-        return bool(torch._C._will_engine_execute_node(ctx.next_functions[argument][0]))
-    except RuntimeError:  # autograd.grad asks for this very leaf
-        return True
-
-
 def _table_part(
     ctx: Any, argument: int, x: Tensor, upstream: Tensor, along: Tensor | None
 ) -> Tensor | None:
     """Gradient of the table: returned, or added to the sparse gradient."""
-    if not _wanted(ctx, argument):
+    if not asked_for(ctx, argument):
         return None
     ops = torch.ops.polyfield
     if ctx.values is None:
@@ -299,7 +271,7 @@ def _features_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     x, table, along = ctx.saved_tensors
     _refuse_third(along)
     points = None
-    if _wanted(ctx, 0):
+    if asked_for(ctx, 0):
         points = torch.ops.polyfield.hash_grid_points_gradient(
             x, table, upstream, None, ctx.values, ctx.touched, ctx.key, ctx.active
         )
@@ -311,11 +283,11 @@ def _points_gradient_backward(ctx: Any, along: Tensor) -> tuple[Tensor | None, .
     _refuse_third(third)
     along = along.contiguous()
     ops, points, features = torch.ops.polyfield, None, None
-    if _wanted(ctx, 0):
+    if asked_for(ctx, 0):
         points = ops.hash_grid_points_gradient(
             x, table, upstream, along, None, None, ctx.key, ctx.active
         )
-    if _wanted(ctx, 2):
+    if asked_for(ctx, 2):
         features = ops.hash_grid(x, table, along, None, None, ctx.key, ctx.active)
     table_part = _table_part(ctx, 1, x, upstream, along)
     return points, table_part, features, None, None, None, None, None
@@ -332,11 +304,11 @@ def _table_gradient_backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None
     _refuse_third(along)
     cotangent = cotangent.contiguous()
     ops, points, features = torch.ops.polyfield, None, None
-    if _wanted(ctx, 0):
+    if asked_for(ctx, 0):
         points = ops.hash_grid_points_gradient(
             x, cotangent, upstream, None, None, None, ctx.key, ctx.active
         )
-    if _wanted(ctx, 1):
+    if asked_for(ctx, 1):
         features = ops.hash_grid(x, cotangent, None, None, None, ctx.key, ctx.active)
     return points, features, None, None, None
 

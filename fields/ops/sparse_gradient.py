@@ -5,6 +5,8 @@ buffer lives as long as its parameter: backward passes add to it and mark the 64
 optimiser reads the marked lines, and clears lines and marks as it goes.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from polyfield import native
 from polyfield.errors import ShapeError
 
-__all__ = ["LINE", "SparseGradient"]
+__all__ = ["LINE", "SparseGradient", "add_dense", "asked_for", "diverted"]
 
 LINE = 16
 """Floats in a line of 64 bytes: what one mark stands for."""
@@ -52,13 +54,56 @@ class SparseGradient:
                 f"SparseGradient.add: the gradient must have the table's shape, "
                 f"{tuple(self.values.shape)}, but is {tuple(gradient.shape)}."
             )
-        with torch.no_grad():
-            self.values += gradient
-            flat = gradient.reshape(-1) != 0
-            padded = torch.nn.functional.pad(flat, (0, self.touched.numel() * LINE - flat.numel()))
-            self.touched |= padded.reshape(-1, LINE).any(1).to(torch.uint8)
+        add_dense(self.values, self.touched, gradient)
 
     def clear(self) -> None:
         """Set everything back to zero."""
         self.values.zero_()
         self.touched.zero_()
+
+
+def add_dense(
+    values: Float[Tensor, "E F"], touched: UInt8[Tensor, " lines"], gradient: Float[Tensor, "E F"]
+) -> None:
+    """Add a dense gradient to the two tensors of a `SparseGradient`, marking the lines in which it is not zero."""
+    with torch.no_grad():
+        values += gradient
+        flat = gradient.reshape(-1) != 0
+        padded = torch.nn.functional.pad(flat, (0, touched.numel() * LINE - flat.numel()))
+        touched |= padded.reshape(-1, LINE).any(1).to(torch.uint8)
+
+
+def diverted(table: Float[Tensor, "E F"], gradient: SparseGradient) -> Float[Tensor, "E F"]:
+    """Give the table itself, but as a tensor whose gradient goes to a `SparseGradient`."""
+    result: Tensor = _Divert.apply(table, gradient)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Divert(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, gradient: SparseGradient) -> Tensor:
+        ctx.gradient = gradient
+        return table.view_as(table)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None]:
+        ctx.gradient.add(upstream[0].to(torch.float32))
+        return None, None
+
+
+def asked_for(ctx: Any, argument: int) -> bool:
+    """Whether the backward pass that runs asks for the gradient of an argument of an operation.
+
+    `needs_input_grad` tells only that the argument has one: in `torch.autograd.grad(y, x)` it is true of the table
+    too, and adding to a SparseGradient would then be wrong, not merely slow.
+
+    Args:
+        ctx: As torch gives it to the operation's backward function.
+        argument: Its number, optional tensors coming last in the operation's schema: those before are counted alone.
+    """
+    if not ctx.needs_input_grad[argument]:
+        return False
+    try:
+        return bool(torch._C._will_engine_execute_node(ctx.next_functions[argument][0]))
+    except RuntimeError:  # autograd.grad asks for this very leaf
+        return True
