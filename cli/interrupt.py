@@ -9,6 +9,8 @@ from types import FrameType, TracebackType
 
 __all__ = ["StopOnSignal", "Terminated", "interruptible"]
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # not every system has it
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP came when there was nothing to finish.
@@ -42,9 +44,10 @@ def _handle_with(handler: Callable[[int, FrameType | None], None]) -> dict[int, 
     if threading.current_thread() is not threading.main_thread():
         return {}  # only the main thread gets signals
     numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # `nohup` ignores it
-        numbers.append(hangup)
+    if (
+        _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN
+    ):  # `nohup` ignores it
+        numbers.append(_HANGUP)
     return {number: signal.signal(number, handler) for number in numbers}
 
 
@@ -91,7 +94,7 @@ class StopOnSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         saving = self._saving()
-        again = self._asked and number != getattr(signal, "SIGHUP", None)
+        again = self._asked and number != _HANGUP
         if not saving and (again or not (self._asked or self.busy)):
             _interrupt(number, frame)
         if self._asked:

@@ -14,7 +14,7 @@ from importlib import import_module
 from polyfield import __version__, native
 from polyfield.cli.arguments import Parser
 from polyfield.cli.interrupt import Terminated, interruptible
-from polyfield.cli.streams import settled
+from polyfield.cli.streams import lead_nowhere, settled
 from polyfield.errors import InputError, PolyfieldError, nearest
 
 __all__ = ["COMMANDS", "parser_for", "run"]
@@ -64,7 +64,7 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt as error:
         return _fail("Interrupted.", error.status if isinstance(error, Terminated) else 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lead_nowhere(sys.stdout)
         return 1
     except OSError as error:
         if error.errno not in _TROUBLE | _BAD_PATH:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-__all__ = ["settled"]
+__all__ = ["lead_nowhere", "settled"]
 
 
 @contextmanager
@@ -32,6 +32,14 @@ def settled() -> Iterator[None]:
         sys.stdout, sys.stderr = before[0] or out, before[1] or err
 
 
+def lead_nowhere(stream: TextIO) -> None:
+    """Give up a stream that nobody reads: what its buffer holds would fail again at the end of the process."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def _open(stream: TextIO | None, number: int) -> TextIO:
     if stream is None:
         return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -50,21 +58,14 @@ class _Unfailing:
         try:
             return self._stream.write(text)
         except (OSError, ValueError):  # a ValueError says that it is closed
-            self._give_up()
+            lead_nowhere(self._stream)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except (OSError, ValueError):
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """Lead the stream nowhere: what its buffer holds would fail again at the end of the process."""
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            lead_nowhere(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -15,7 +15,6 @@ state, and the model is never newer than it. All names are relative, so the fold
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from polyfield.errors import DataError, InputError, RunError
 from polyfield.fields import tensor_file
-from polyfield.files import read_json, write_json
+from polyfield.files import is_half, read_json, write_json
 from polyfield.training.lock import FolderLock
 from polyfield.training.log import Log, read_log
 
@@ -277,8 +276,7 @@ class RunFolder:
 
 def _is_half(name: str) -> bool:
     """Whether a kill may have left this file when it was on its way to become one of ours."""
-    ours = (Path(name) for name in (CONFIG, STATE, MODEL, LOG, METRICS))
-    return any(fnmatchcase(name, f".{file.stem}-*{file.suffix}") for file in ours)
+    return any(is_half(name, ours) for ours in (CONFIG, STATE, MODEL, LOG, METRICS))
 
 
 @contextmanager

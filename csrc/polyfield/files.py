@@ -5,12 +5,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from polyfield.errors import DataError, InputError
 
-__all__ = ["parse_json", "read_json", "replacing", "write_json"]
+__all__ = ["is_half", "parse_json", "read_json", "replacing", "write_json"]
 
 _DEEPEST = 64  # nothing here needs ten, and whatever walks through what was read recurses
 _TOO_DEEP = f"is nested too deep (more than {_DEEPEST} lists or objects in each other)"
@@ -53,6 +54,17 @@ def replacing(path: Path | str) -> Iterator[Path]:
             error.filename = str(path)  # a full disk does not say of which file
         beside.unlink(missing_ok=True)
         raise
+
+
+def is_half(name: str, target: str) -> bool:
+    """Whether a kill while `replacing(target)` was busy may have left a file of this name beside it.
+
+    Example:
+        >>> is_half(".config-ab12cd_9.json", "config.json")
+        True
+    """
+    path = Path(target)
+    return fnmatchcase(name, f".{path.stem}-*{path.suffix}")
 
 
 def _umask() -> int:

@@ -1,5 +1,6 @@
 """The module that encoders made of products of small grids share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,16 +21,21 @@ class FactorEncoder(nn.Module):
     Attributes:
         layout: Which grids are multiplied.
         out_dim: G C.
-        table: [V, C], the vertices of all factors. Whoever makes the encoder gives them their first values.
+        table: [V, C], the vertices of all factors.
         gradient: Where backward passes accumulate the table's gradient; `table.grad` stays None.
+
+    Args:
+        layout: Which grids are multiplied.
+        fill: Gives the vertices of a fresh table their first values, in place.
     """
 
-    def __init__(self, layout: FactorLayout) -> None:
+    def __init__(self, layout: FactorLayout, fill: Callable[[Tensor], object]) -> None:
         super().__init__()
         self.layout = layout
         self.out_dim = layout.out_dim
-        fresh = torch.empty(layout.rows, layout.channels)
-        self.table = nn.Parameter(native.prefer_large_pages(fresh))
+        table = native.prefer_large_pages(torch.empty(layout.rows, layout.channels))
+        fill(table)
+        self.table = nn.Parameter(table)
         self.gradient = SparseGradient(self.table)
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N GC"]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Generator
 
 from polyfield.fields.encoders._factors import FactorEncoder
@@ -35,7 +34,5 @@ def build(config: Config, dim: int, generator: Generator) -> FactorEncoder:
         ConfigError: A value is out of range.
     """
     lines = tuple(Factor((axis,), (config.side,)) for axis in range(dim))
-    encoder = FactorEncoder(FactorLayout(dim, config.channels, (lines,)))
-    with torch.no_grad():
-        encoder.table.normal_(0.0, _INITIAL, generator=generator)
-    return encoder
+    layout = FactorLayout(dim, config.channels, (lines,))
+    return FactorEncoder(layout, lambda table: table.normal_(0.0, _INITIAL, generator=generator))

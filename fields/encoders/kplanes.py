@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from itertools import combinations
 
-import torch
 from torch import Generator
 
 from polyfield.errors import ConfigError
@@ -52,7 +51,5 @@ def build(config: Config, dim: int, generator: Generator) -> FactorEncoder:
         tuple(Factor(axes, (config.base * scale,) * 2) for axes in combinations(range(dim), 2))
         for scale in config.scales
     )
-    encoder = FactorEncoder(FactorLayout(dim, config.channels, groups))
-    with torch.no_grad():
-        encoder.table.uniform_(*_INITIAL, generator=generator)
-    return encoder
+    layout = FactorLayout(dim, config.channels, groups)
+    return FactorEncoder(layout, lambda table: table.uniform_(*_INITIAL, generator=generator))

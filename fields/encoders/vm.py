@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Generator
 
 from polyfield.errors import ConfigError
@@ -42,7 +41,5 @@ def build(config: Config, dim: int, generator: Generator) -> FactorEncoder:
         (Factor(plane, (config.side,) * 2), Factor((line,), (config.side,)))
         for plane, line in _MODES
     )
-    encoder = FactorEncoder(FactorLayout(dim, config.channels, groups))
-    with torch.no_grad():
-        encoder.table.normal_(0.0, _INITIAL, generator=generator)
-    return encoder
+    layout = FactorLayout(dim, config.channels, groups)
+    return FactorEncoder(layout, lambda table: table.normal_(0.0, _INITIAL, generator=generator))

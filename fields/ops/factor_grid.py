@@ -16,7 +16,14 @@ from torch import Tensor
 from polyfield import native
 from polyfield.errors import ShapeError
 from polyfield.fields.ops.factor_layout import Factor, FactorLayout, layout_of
-from polyfield.fields.ops.sparse_gradient import SparseGradient, add_dense, asked_for, diverted
+from polyfield.fields.ops.sparse_gradient import (
+    SparseGradient,
+    add_dense,
+    asked_for,
+    check_table,
+    diverted,
+    gradient_of_table,
+)
 
 __all__ = ["Factor", "FactorLayout", "factor_grid", "factor_grid_reference"]
 
@@ -56,7 +63,9 @@ def factor_grid(
         >>> factor_grid(torch.tensor([[0.25]]), torch.tensor([[0.0], [4.0], [0.0]]), layout).tolist()
         [[2.0]]
     """
-    _check(x, table, layout, gradient)
+    if x.dim() != 2 or x.shape[1] != layout.dim:
+        raise ShapeError(f"factor_grid: x must be [N, {layout.dim}], but is {list(x.shape)}.")
+    check_table("factor_grid", x, table, (layout.rows, layout.channels), gradient)
     if not native.usable(x, table):
         source = table if gradient is None else diverted(table, gradient)
         return factor_grid_reference(x, source, layout)
@@ -95,26 +104,6 @@ def _interpolated(x: Tensor, table: Tensor, factor: Factor, row: int) -> Tensor:
         weights = torch.cat([weights * (1 - t)[:, None], weights * t[:, None]], 1)
         stride *= side
     return (weights[:, :, None] * table[rows]).sum(1)
-
-
-def _check(x: Tensor, table: Tensor, layout: FactorLayout, gradient: SparseGradient | None) -> None:
-    if x.dim() != 2 or x.shape[1] != layout.dim:
-        raise ShapeError(f"factor_grid: x must be [N, {layout.dim}], but is {list(x.shape)}.")
-    shape = (layout.rows, layout.channels)
-    if table.shape != shape:
-        raise ShapeError(
-            f"factor_grid: the table of this layout must be {list(shape)}, but is {list(table.shape)}."
-        )
-    if x.dtype != table.dtype or x.device != table.device or not x.dtype.is_floating_point:
-        raise ShapeError(
-            f"factor_grid: x and table must be floats of one kind on one device, but are {x.dtype} on "
-            f"{x.device} and {table.dtype} on {table.device}."
-        )
-    if gradient is not None and gradient.values.shape != shape:
-        raise ShapeError(
-            f"factor_grid: the sparse gradient must be {list(shape)}, but is "
-            f"{list(gradient.values.shape)}."
-        )
 
 
 def _job(layout: FactorLayout, x: Tensor, table: Tensor) -> tuple[int, ...]:
@@ -227,17 +216,6 @@ def _keep_table_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> N
     ctx.save_for_backward(*tensors)
 
 
-def _table_part(ctx: Any, argument: int, dense: Any, scatter: Any) -> Tensor | None:
-    """Gradient of the table: returned, or added to the sparse gradient."""
-    if not asked_for(ctx, argument):
-        return None
-    if ctx.values is None:
-        return dense()  # type: ignore[no-any-return]
-    with torch.no_grad():
-        scatter()
-    return None
-
-
 def _features_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     x, table = ctx.saved_tensors
     ops, points = torch.ops.polyfield, None
@@ -245,7 +223,7 @@ def _features_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         points = ops.factor_grid_points_gradient(
             x, table, upstream, ctx.values, ctx.touched, ctx.key
         )
-    table_part = _table_part(
+    table_part = gradient_of_table(
         ctx,
         1,
         lambda: ops.factor_grid_table_gradient(x, table, upstream, ctx.key),
@@ -263,7 +241,7 @@ def _second(ctx: Any, by: int, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         parts = torch.autograd.grad(
             first, (x, table, upstream), cotangent, allow_unused=True, materialize_grads=True
         )
-    table_part = _table_part(
+    table_part = gradient_of_table(
         ctx, 1, lambda: parts[1], lambda: add_dense(ctx.values, ctx.touched, parts[1])
     )
     return parts[0], table_part, parts[2]

@@ -18,7 +18,13 @@ from polyfield import native
 from polyfield.errors import ShapeError
 from polyfield.fields.ops.hash_grid_geometry import GridGeometry, Level, geometry_of
 from polyfield.fields.ops.hash_grid_reference import hash_grid_reference
-from polyfield.fields.ops.sparse_gradient import SparseGradient, asked_for, diverted
+from polyfield.fields.ops.sparse_gradient import (
+    SparseGradient,
+    asked_for,
+    check_table,
+    diverted,
+    gradient_of_table,
+)
 
 __all__ = ["GridGeometry", "Level", "active_levels", "hash_grid", "hash_grid_reference"]
 
@@ -79,21 +85,7 @@ def _checked(
 ) -> int:
     if x.dim() != 2 or x.shape[1] != geometry.dim:
         raise ShapeError(f"hash_grid: x must be [N, {geometry.dim}], but is {list(x.shape)}.")
-    shape = (geometry.entries, geometry.features)
-    if table.shape != shape:
-        raise ShapeError(
-            f"hash_grid: the table of this grid must be {list(shape)}, but is {list(table.shape)}."
-        )
-    if x.dtype != table.dtype or x.device != table.device or not x.dtype.is_floating_point:
-        raise ShapeError(
-            f"hash_grid: x and table must be floats of one kind on one device, but are {x.dtype} on "
-            f"{x.device} and {table.dtype} on {table.device}."
-        )
-    if gradient is not None and gradient.values.shape != shape:
-        raise ShapeError(
-            f"hash_grid: the sparse gradient must be {list(shape)}, but is "
-            f"{list(gradient.values.shape)}."
-        )
+    check_table("hash_grid", x, table, (geometry.entries, geometry.features), gradient)
     return active_levels(geometry, max_level)
 
 
@@ -242,15 +234,15 @@ def _table_part(
     ctx: Any, argument: int, x: Tensor, upstream: Tensor, along: Tensor | None
 ) -> Tensor | None:
     """Gradient of the table: returned, or added to the sparse gradient."""
-    if not asked_for(ctx, argument):
-        return None
     ops = torch.ops.polyfield
-    if ctx.values is None:
-        dense: Tensor = ops.hash_grid_table_gradient(x, upstream, along, ctx.key, ctx.active)
-        return dense
-    with torch.no_grad():
-        ops.hash_grid_scatter_(x, upstream, along, ctx.values, ctx.touched, ctx.key, ctx.active)
-    return None
+    return gradient_of_table(
+        ctx,
+        argument,
+        lambda: ops.hash_grid_table_gradient(x, upstream, along, ctx.key, ctx.active),
+        lambda: ops.hash_grid_scatter_(
+            x, upstream, along, ctx.values, ctx.touched, ctx.key, ctx.active
+        ),
+    )
 
 
 def _refuse_third(along: Tensor | None) -> None:

@@ -5,6 +5,7 @@ buffer lives as long as its parameter: backward passes add to it and mark the 64
 optimiser reads the marked lines, and clears lines and marks as it goes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,15 @@ from torch import Tensor
 from polyfield import native
 from polyfield.errors import ShapeError
 
-__all__ = ["LINE", "SparseGradient", "add_dense", "asked_for", "diverted"]
+__all__ = [
+    "LINE",
+    "SparseGradient",
+    "add_dense",
+    "asked_for",
+    "check_table",
+    "diverted",
+    "gradient_of_table",
+]
 
 LINE = 16
 """Floats in a line of 64 bytes: what one mark stands for."""
@@ -107,3 +116,58 @@ def asked_for(ctx: Any, argument: int) -> bool:
         return bool(torch._C._will_engine_execute_node(ctx.next_functions[argument][0]))
     except RuntimeError:  # autograd.grad asks for this very leaf
         return True
+
+
+def gradient_of_table(
+    ctx: Any, argument: int, dense: Callable[[], Tensor], add: Callable[[], None]
+) -> Tensor | None:
+    """Give the gradient of an operation's table, or add it to the sparse gradient that the operation was given.
+
+    Args:
+        ctx: As torch gives it to the operation's backward function; `ctx.values`: of the sparse gradient, or None.
+        argument: Number of the table, as for `asked_for`.
+        dense: Computes the gradient.
+        add: Adds it to the sparse gradient.
+    """
+    if not asked_for(ctx, argument):
+        return None
+    if ctx.values is None:
+        return dense()
+    with torch.no_grad():
+        add()
+    return None
+
+
+def check_table(
+    operation: str,
+    x: Tensor,
+    table: Tensor,
+    shape: tuple[int, int],
+    gradient: SparseGradient | None,
+) -> None:
+    """Refuse a table that does not fit its grid, its points or its sparse gradient.
+
+    Args:
+        operation: Who asks.
+        x: Points.
+        table: Should be of this shape, and floats of the kind of the points, on their device.
+        shape: Entries and features.
+        gradient: Should be of this shape, or None.
+
+    Raises:
+        ShapeError: They are something else.
+    """
+    if table.shape != shape:
+        raise ShapeError(
+            f"{operation}: the table of this grid must be {list(shape)}, but is {list(table.shape)}."
+        )
+    if x.dtype != table.dtype or x.device != table.device or not x.dtype.is_floating_point:
+        raise ShapeError(
+            f"{operation}: x and table must be floats of one kind on one device, but are {x.dtype} on "
+            f"{x.device} and {table.dtype} on {table.device}."
+        )
+    if gradient is not None and gradient.values.shape != shape:
+        raise ShapeError(
+            f"{operation}: the sparse gradient must be {list(shape)}, but is "
+            f"{list(gradient.values.shape)}."
+        )
