@@ -18,7 +18,7 @@ sanitize() {
   printf '%s\n' "$csrc"/kernels/*.cpp |
     xargs -P "$jobs" -I{} sh -c 'exec "$0" -c "$@" -o "'"$out"'/$(basename {} .cpp).o" {}' "${CXX:-g++}" "${flags[@]}"
   # The rest must not see POLYFIELD_ISA: it calls the kernels.
-  "${CXX:-g++}" "${flags[@]}" -UPOLYFIELD_ISA "$csrc/tests/sanitize.cpp" "$csrc"/*.cpp \
+  "${CXX:-g++}" "${flags[@]}" -UPOLYFIELD_ISA "$csrc"/tests/sanitize*.cpp "$csrc"/*.cpp \
     "$out"/*.o -pthread -o "$out/driver"
   echo "sanitizers, $name:"
   "$out/driver"

@@ -1,4 +1,4 @@
-// Memory that the sanitizers watch, and what is expected of results: for sanitize.cpp.
+// Memory that the sanitizers watch, and what is expected of results: for sanitize.cpp and the drivers beside it.
 //
 // Buffers are exactly as long as a kernel may use, so that a step beyond is seen. Values are checked by the Python
 // tests; here a result must only be finite and not depend on anything uninitialised.
@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 namespace polyfield {
 
@@ -60,4 +61,21 @@ struct Scratch {  // a tile for each thread, aligned to 64 bytes
   std::unique_ptr<float, void (*)(void*)> memory;
 };
 
+// What is driven, with sizes that do and do not fill vectors and blocks.
+using Driver = void (*)(int64_t n);
+inline std::vector<Driver>& drivers() {
+  static std::vector<Driver> all;
+  return all;
+}
+inline bool add_driver(Driver driver) {
+  drivers().push_back(driver);
+  return true;
+}
+
 }  // namespace polyfield
+
+// POLYFIELD_DRIVER(hash_grid, int64_t n) { ... }
+#define POLYFIELD_DRIVER(name, n)                            \
+  static void drive_##name(n);                               \
+  static const bool driven_##name = add_driver(drive_##name); \
+  static void drive_##name(n)
