@@ -18,6 +18,8 @@ __all__ = ["Box", "Contraction", "Domain", "build_domain", "domain_json"]
 
 Triple = tuple[float, float, float]
 
+_NEARLY_OUT = 1e-6  # the inverse of the largest distance, in radii
+
 
 class Domain(Protocol):
     """What every domain offers."""
@@ -29,6 +31,10 @@ class Domain(Protocol):
 
     def to_unit(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Map world positions to [0, 1]^3; positions outside land on the border."""
+        ...
+
+    def to_world(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Undo `to_unit`."""
         ...
 
     def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
@@ -76,6 +82,11 @@ class Box:
     def to_unit(self, positions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Map linearly; clamp what lies outside."""
         return self._raw(positions).clamp(0.0, 1.0)
+
+    def to_world(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Map linearly."""
+        low, high = unit.new_tensor(self.low), unit.new_tensor(self.high)
+        return low + unit * (high - low)
 
     def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Whether within the box, its border included."""
@@ -141,6 +152,14 @@ class Contraction:
         norm = y.norm(dim=-1, keepdim=True).clamp_min(1.0)
         unit: Tensor = y * ((2.0 - 1.0 / norm) / norm) * 0.25 + 0.5
         return unit
+
+    def to_world(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Expand; what lies on the outermost sphere or beyond lands a million radii away."""
+        y = (unit - 0.5) * 4.0
+        norm = y.norm(dim=-1, keepdim=True).clamp_min(1.0)
+        far = 1.0 / (2.0 - norm).clamp_min(_NEARLY_OUT)
+        result: Tensor = unit.new_tensor(self.center) + self.radius * y * (far / norm)
+        return result
 
     def inside(self, positions: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Everywhere."""

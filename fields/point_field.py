@@ -31,6 +31,8 @@ def point_field(field: RadianceField) -> Any | None:
     able = all(_able(part, name) for part, name in zip(parts, names, strict=True))
     if not able or config.color != "none" or (directions is not None and directions.groups()):
         return None
+    if field.gate is not None or field.appearance_encoder is not None:
+        return None
     if not native.usable(*field.parameters()) or not native.at_once(torch.empty(0)):
         return None
     place, points, density, color = (

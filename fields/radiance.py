@@ -1,10 +1,15 @@
 """Radiance fields: density anywhere, colour anywhere in a direction.
 
-position -> domain -> encoder -> density head -> [log density, features]
+position -> domain -> encoder -> [gate] -> density head -> [raw density, features]
 [features, encoded direction] -> colour head -> rgb
+
+The features are the density head's outputs, or those of an encoder of their own (`appearance_encoder`). A gate scales
+what the encoder gives, and density. Heads may be modulated by coordinates: positions, or directions where they decode
+colour.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +19,16 @@ from torch import Generator, Tensor, nn
 from polyfield.errors import ConfigError, nearest
 from polyfield.fields.domain import Domain
 from polyfield.fields.ops.density import ACTIVATIONS, density
-from polyfield.fields.registry import ParameterGroup, build_encoder, build_head, complete
+from polyfield.fields.registry import (
+    Growing,
+    ParameterGroup,
+    Regularised,
+    Resize,
+    build_encoder,
+    build_gate,
+    build_head,
+    complete,
+)
 from polyfield.fields.samples import Samples
 
 __all__ = ["RadianceConfig", "RadianceField"]
@@ -33,6 +47,8 @@ class RadianceConfig:
         density: How raw density becomes density: "exp", "softplus" or "relu".
         color: How raw rgb becomes colour: "sigmoid", or "none" where the colour head itself ends in one.
         density_gain: Factor on density. Densities are per `domain.scale`, so this is what a scene starts with.
+        appearance_encoder: Of positions, for the colour head alone; None: it takes the density head's outputs.
+        gate: Of the encoder's features and of density; None: none.
     """
 
     encoder: dict[str, Any]
@@ -43,6 +59,8 @@ class RadianceConfig:
     density: str = "exp"
     color: str = "sigmoid"
     density_gain: float = 1.0
+    appearance_encoder: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.density not in ACTIVATIONS:
@@ -54,12 +72,19 @@ class RadianceConfig:
             raise ConfigError(f'color must be "sigmoid" or "none", but is {self.color!r}.')
         if not 1 <= self.features <= 1024:
             raise ConfigError(f"features must be in 1..1024, but is {self.features}.")
-        object.__setattr__(self, "encoder", complete("encoders", self.encoder))
-        object.__setattr__(self, "density_head", complete("heads", self.density_head))
-        object.__setattr__(self, "color_head", complete("heads", self.color_head))
-        if self.direction_encoder is not None:
-            filled = complete("encoders", self.direction_encoder)
-            object.__setattr__(self, "direction_encoder", filled)
+        for name, kind in _SLOTS.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, complete(kind, getattr(self, name)))
+
+
+_SLOTS = {
+    "encoder": "encoders",
+    "gate": "gates",
+    "density_head": "heads",
+    "appearance_encoder": "encoders",
+    "direction_encoder": "encoders",
+    "color_head": "heads",
+}
 
 
 class RadianceField(nn.Module):
@@ -80,12 +105,17 @@ class RadianceField(nn.Module):
         self.density_head = build_head(
             config.density_head, self.encoder.out_dim, config.features, generator
         )
-        self.direction_encoder = None
-        width = 0
-        if config.direction_encoder is not None:
-            self.direction_encoder = build_encoder(config.direction_encoder, 3, generator)
-            width = self.direction_encoder.out_dim
-        self.color_head = build_head(config.color_head, config.features + width, 3, generator)
+        self.gate = None if config.gate is None else build_gate(config.gate, 3, generator)
+        self.direction_encoder = self._encoder(config.direction_encoder, generator)
+        self.appearance_encoder = self._encoder(config.appearance_encoder, generator)
+        conditions, features = self.direction_encoder, self.appearance_encoder
+        width = config.features if features is None else features.out_dim
+        width += 0 if conditions is None else conditions.out_dim
+        self.color_head = build_head(config.color_head, width, 3, generator)
+
+    @staticmethod
+    def _encoder(config: dict[str, Any] | None, generator: Generator) -> Any:
+        return None if config is None else build_encoder(config, 3, generator)
 
     def density(
         self, positions: Float[Tensor, "N 3"]
@@ -95,17 +125,22 @@ class RadianceField(nn.Module):
         Outside the domain density and its gradient are 0.
         """
         unit, inside = self.domain.place(positions)
-        features = self.density_head(self.encoder(unit))
+        encoded, factor = self.encoder(unit), None
+        if self.gate is not None:
+            encoded, factor = self.gate(unit, encoded)
+        features = _decode(self.density_head, lambda: unit, encoded)
         gain = self.config.density_gain / self.domain.scale
-        return density(features, inside, self.config.density, gain), features
+        sigma = density(features, inside, self.config.density, gain)
+        return sigma if factor is None else sigma * factor, features
 
     def color(self, samples: Samples, features: Float[Tensor, "N F"]) -> Float[Tensor, "N 3"]:
         """Colour (sRGB in [0, 1]) of samples, seen along their rays."""
-        conditions = self.conditions(samples.directions)
-        if conditions is None:
-            raw = self.color_head(features)
-        else:
-            raw = self.color_head(features, conditions, samples.ray_ids)
+        if self.appearance_encoder is not None:
+            features = self.appearance_encoder(self.domain.place(samples.positions)[0])
+        conditions, rows = self.conditions(samples.directions), samples.ray_ids
+        given = () if conditions is None else (conditions, rows)
+        seen_along = lambda: samples.directions.index_select(0, rows)  # noqa: E731
+        raw = _decode(self.color_head, seen_along, features, *given)
         return torch.sigmoid(raw) if self.config.color == "sigmoid" else raw
 
     def conditions(self, directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R C"] | None:
@@ -115,17 +150,48 @@ class RadianceField(nn.Module):
         encoded: Tensor = self.direction_encoder(directions)
         return encoded.contiguous()
 
+    def parts(self) -> dict[str, Any]:
+        """The parts by the slots that they fill, as the config names these."""
+        filled = {slot: getattr(self, slot) for slot in _SLOTS}
+        return {slot: part for slot, part in filled.items() if part is not None}
+
     def groups(self) -> list[ParameterGroup]:
         """List what is trained, with the slot's name before the part's own."""
-        parts = {
-            "encoder": self.encoder,
-            "density_head": self.density_head,
-            "direction_encoder": self.direction_encoder,
-            "color_head": self.color_head,
-        }
         groups = []
-        for slot, part in parts.items():
-            for group in part.groups() if part is not None else []:
+        for slot, part in self.parts().items():
+            for group in part.groups():
                 group.name = f"{slot}.{group.name}"
                 groups.append(group)
         return groups
+
+    def regularise(self, progress: float) -> None:
+        """Add the gradients of the parts' own penalties."""
+        for part in self.parts().values():
+            if isinstance(part, Regularised):
+                part.regularise(progress)
+
+    def grow(self, progress: float, occupied: Callable[[Tensor], Tensor]) -> list[Resize]:
+        """Let parts change their sizes if it is time to; `config` then says so.
+
+        Args:
+            progress: Of the run, in [0, 1].
+            occupied: Says of points in [0, 1]^3 which may hold something.
+
+        Returns:
+            Which parameters took the place of which.
+        """
+        resizes = []
+        for slot, part in self.parts().items():
+            change = part.grow(progress, occupied) if isinstance(part, Growing) else None
+            if change is not None:
+                now: Any = {**getattr(self.config, slot), **change.config}
+                self.config = replace(self.config, **{slot: now})
+                resizes += change.resizes
+        return resizes
+
+
+def _decode(head: Any, coordinates: Callable[[], Tensor], *given: Tensor) -> Tensor:
+    """Run a head, with coordinates where it is modulated by them."""
+    wanted = getattr(head, "wants_coordinates", False)
+    out: Tensor = head(*given, coordinates=coordinates()) if wanted else head(*given)
+    return out

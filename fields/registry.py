@@ -1,6 +1,6 @@
 """Finding the parts of a field by name.
 
-A slot ("encoders", "heads") is a folder; each file in it is one kind, called as the file is. The file offers
+A slot ("encoders", "gates", "heads") is a folder; each file in it is one kind, called as the file is. The file offers
 
 - `Config`: a frozen dataclass of plain values, every one with a default;
 - `build(config, ..., generator)`: makes the module (arguments in `fields/encoders` and `fields/heads`).
@@ -8,18 +8,23 @@ A slot ("encoders", "heads") is a folder; each file in it is one kind, called as
 Listing kinds imports nothing; a file is loaded when its kind is chosen. So adding an encoder is adding one file.
 A config names a part as `{"kind": "hash_grid", "levels": 8}`: the kind, and whatever keys its `Config` has.
 
-Encoders: `build(config, dim, generator) -> Encoder`. Heads: `build(config, inputs, outputs, generator) -> Head`.
-Parts that offer a native form of themselves make rendering and training quicker: see `polyfield.fields.point_field`.
+Encoders: `build(config, dim, generator) -> Encoder`. Gates: `build(config, dim, generator) -> Gate`. Heads:
+`build(config, inputs, outputs, generator) -> Head`.
+
+Parts may offer more. What data place before the first step: `Prepared`. A penalty of their own: `Regularised`. Sizes
+that change during training: `Growing`. A native form, which makes rendering and training quicker: see
+`polyfield.fields.point_field`.
 """
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from polyfield.config import from_json, to_json
@@ -27,10 +32,17 @@ from polyfield.errors import ConfigError, nearest
 from polyfield.fields.ops.sparse_gradient import SparseGradient
 
 __all__ = [
+    "Change",
     "Encoder",
+    "Gate",
+    "Growing",
     "Head",
     "ParameterGroup",
+    "Prepared",
+    "Regularised",
+    "Resize",
     "build_encoder",
+    "build_gate",
     "build_head",
     "complete",
     "kinds",
@@ -71,8 +83,27 @@ class Encoder(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Coordinates [N, D] and their features [N, F] to features [N, F] and a factor on density [N]."""
+
+    def __call__(self, x: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Let through."""
+        ...
+
+    def groups(self) -> list[ParameterGroup]:
+        """List what is trained."""
+        ...
+
+
 class Head(Protocol):
-    """Features [N, F] and a condition [R, C] picked by `rows` [N] to outputs [N, O]."""
+    """Features [N, F] and a condition [R, C] picked by `rows` [N] to outputs [N, O].
+
+    Attributes:
+        wants_coordinates: Whether the head is modulated by coordinates; it then has one more argument, `coordinates`,
+            which other heads lack: points in [0, 1]^D, or unit vectors where it decodes colour. Left out: False.
+    """
+
+    wants_coordinates: ClassVar[bool] = False
 
     def __call__(
         self, x: Tensor, condition: Tensor | None = None, rows: Tensor | None = None
@@ -82,6 +113,82 @@ class Head(Protocol):
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A part that places what it holds by data, once, before the first step."""
+
+    def prepare(
+        self,
+        points: Float[Tensor, "M D"],
+        weights: Float[Tensor, " M"],
+        extent: Float[Tensor, " D"],
+        generator: Generator,
+    ) -> None:
+        """Place.
+
+        Args:
+            points: In [0, 1]^D.
+            weights: At least 0: how much each matters.
+            extent: Lengths of the unit cube's sides: distances are to be taken between points times this.
+            generator: Of whatever is drawn.
+        """
+        ...
+
+
+@runtime_checkable
+class Regularised(Protocol):
+    """A part with a penalty of its own."""
+
+    def regularise(self, progress: float) -> None:
+        """Add the gradient of the penalty to what the step has gathered; `progress` of the run is in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A parameter that another took the place of.
+
+    Attributes:
+        old, new: The two.
+        rows: For each row of `new` the row of `old` whose moments it inherits, or -1; None: all begin anew.
+        gradient: Sparse gradient of `new`, if it has one.
+    """
+
+    old: nn.Parameter
+    new: nn.Parameter
+    rows: Int[Tensor, " E"] | None = None
+    gradient: SparseGradient | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a part that changed its size.
+
+    Attributes:
+        config: The keys of its config that now say something else: a part built from them has tensors of the new sizes.
+        resizes: Its tensors.
+    """
+
+    config: dict[str, Any]
+    resizes: list[Resize]
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A part whose sizes change during training: grids that are refined, or lose what is empty."""
+
+    def grow(
+        self, progress: float, occupied: Callable[[Float[Tensor, "M D"]], Tensor]
+    ) -> Change | None:
+        """Change if it is time to, else None. Called after every step.
+
+        Args:
+            progress: Of the run, in [0, 1].
+            occupied: Says of points in [0, 1]^D which may hold something, as bools [M].
+        """
         ...
 
 
@@ -136,6 +243,12 @@ def complete(slot: str, data: Mapping[str, Any]) -> dict[str, Any]:
 def build_encoder(data: Mapping[str, Any], dim: int, generator: Generator) -> Any:
     """Build the encoder that a config names, for inputs [N, dim]."""
     module, config = _read("encoders", data)
+    return module.build(config, dim, generator)
+
+
+def build_gate(data: Mapping[str, Any], dim: int, generator: Generator) -> Any:
+    """Build the gate that a config names, for coordinates [N, dim]."""
+    module, config = _read("gates", data)
     return module.build(config, dim, generator)
 
 

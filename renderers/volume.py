@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from polyfield.config import from_json, to_json
@@ -161,6 +161,11 @@ class VolumeRenderer:
             warm: Whether to visit all cells instead of some.
         """
         self.grid.update(lambda x: self.field.density(x)[0], self.config.step, generator, warm=warm)
+
+    def occupied(self, unit: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
+        """Say which points of the domain's unit cube lie in occupied cells."""
+        cells = self.grid.cells_of(self.field.domain.to_world(unit))
+        return self.grid.distance.view(-1)[cells] == 0
 
     def carve(self, scene: "Scene") -> None:
         """Empty the cells that fall outside the silhouette of some training view, by the images' alpha.

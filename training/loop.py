@@ -190,7 +190,8 @@ class Loop:
         broken = self.optimiser.step()
         if broken is not None:
             self._stop(f"the gradient of {broken}")
-        self.task.after_step(self.step, progress)
+        for resize in self.task.after_step(self.step, progress):
+            self.optimiser.resize(resize.old, resize.new, resize.rows, resize.gradient)
         self.step += 1
         return report
 

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from polyfield.config import to_json
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError
 from polyfield.fields.model import Model
 from polyfield.fields.radiance import RadianceField
-from polyfield.fields.registry import ParameterGroup
+from polyfield.fields.registry import ParameterGroup, Resize
 from polyfield.fields.replay import replay
 from polyfield.renderers.roulette import select_important
 from polyfield.renderers.volume import VolumeRenderer
@@ -169,14 +170,19 @@ class RadianceTask:
             seen.color_gradient,
             traced.encoded,
         )
+        self.field.regularise(progress)
         self._adapt(len(batch), len(traced.samples), progress)
         return StepReport(seen.loss, seen.error, traced.evaluated, len(batch))
 
-    def after_step(self, step: int, progress: float) -> None:
-        """Refresh the occupancy grid from time to time, often while the field is young."""
+    def after_step(self, step: int, progress: float) -> list[Resize]:
+        """Refresh the occupancy grid from time to time, often while the field is young; let the field grow."""
         early = step < 256 and step % max(1, self.training.refresh // 2) == 0
         if early or step % self.training.refresh == 0:
             self.renderer.refresh(self._generator, warm=step < 256)
+        resizes = self.field.grow(progress, self.renderer.occupied)
+        if resizes:
+            self.model.config["field"] = to_json(self.field.config)
+        return resizes
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Occupancy, generators and the place in the stream of rays."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from polyfield.fields.model import Model
-from polyfield.fields.registry import ParameterGroup
+from polyfield.fields.registry import ParameterGroup, Resize
 
 __all__ = ["StepReport", "Task"]
 
@@ -48,8 +48,8 @@ class Task(Protocol):
         """Leave the gradients of one batch in the parameters."""
         ...
 
-    def after_step(self, step: int, progress: float) -> None:
-        """Do what follows an update, for example refresh the occupancy grid."""
+    def after_step(self, step: int, progress: float) -> list[Resize]:
+        """Do what follows an update, for example refresh the occupancy grid; tell which parameters were replaced."""
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -20,6 +20,14 @@ def test_all_of_space_lands_in_the_cube(domain: Box | Contraction) -> None:
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=lambda d: type(d).__name__)
+def test_the_cube_leads_back_to_the_world(domain: Box | Contraction) -> None:
+    unit = torch.rand(1000, 3, generator=torch.Generator().manual_seed(0))
+    inside = unit[(unit - 0.5).norm(dim=-1) < 0.45]  # a contraction's corners hold nothing
+    # A contraction is steep at its rim: 20 radii away an ulp of the cube is 400 times as large.
+    assert torch.allclose(domain.to_unit(domain.to_world(inside)), inside, atol=1e-5)
+
+
+@pytest.mark.parametrize("domain", DOMAINS, ids=lambda d: type(d).__name__)
 def test_json_round_trip(domain: Box | Contraction) -> None:
     assert build_domain(domain_json(domain)) == domain
 

@@ -1,0 +1,1 @@
+"""Gates: one file each; the file name is the kind that configs name."""
