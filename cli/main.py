@@ -22,6 +22,7 @@ __all__ = ["COMMANDS", "parser_for", "run"]
 COMMANDS = {
     "demo": "the whole tour on the built-in scene, with a report page",
     "train": "fit a radiance field to posed images",
+    "fit": "fit a field to an image",
     "eval": "PSNR and SSIM of a run, per view and mean",
     "render": "images, depth or a video of a run along a camera path",
     "inspect": "what is in a scene, a run or a field file, with a picture",

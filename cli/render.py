@@ -14,12 +14,15 @@ def configure(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or field.safetensors")
     parser.add_argument(
         "--path",
-        required=True,
         metavar="PATH",
-        help="orbit, spiral, test (the test views) or a camera path FILE.json",
+        help="orbit, spiral, test (the test views) or a camera path FILE.json; none for an image",
     )
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="OUT", help="VIDEO.mp4, or a folder for PNGs"
+        "--out",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="VIDEO.mp4, or a folder for PNGs; FILE.png for an image",
     )
     size = whole(8, 16384)
     parser.add_argument("--width", type=size, metavar="W", help="default: that of the images")

@@ -1,7 +1,8 @@
 """Models: a field with everything that is needed to show it, evaluate it and convert it.
 
-A model's `kind` says what it is ("radiance": a radiance field). Rendering, evaluation and files know kinds only by
-name: `register_kind` adds one here, `polyfield.renderers.register_renderer` says how it is drawn.
+A model's `kind` says what it is: "radiance" a radiance field, "image" the colours of an image. Rendering, evaluation
+and files know kinds only by name: `register_kind` adds one here, `polyfield.renderers.register_renderer` says how it is
+drawn.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, nearest
 from polyfield.fields.domain import build_domain
 from polyfield.fields.radiance import RadianceConfig, RadianceField
+from polyfield.fields.signal import Picture, SignalConfig, SignalField
 
 __all__ = ["Model", "build_model", "register_kind"]
 
@@ -51,7 +53,14 @@ def _build_radiance(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], 
     return {**config, "field": to_json(radiance)}, RadianceField(radiance, domain, seed)
 
 
-_KINDS: dict[str, Builder] = {"radiance": _build_radiance}
+def _build_image(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], nn.Module]:
+    picture = from_json(Picture, config["domain"], "domain")
+    signal = from_json(SignalConfig, config["field"], "field")
+    field = SignalField(signal, 2, picture.channels, seed)
+    return {**config, "field": to_json(signal), "domain": to_json(picture)}, field
+
+
+_KINDS: dict[str, Builder] = {"radiance": _build_radiance, "image": _build_image}
 
 
 def register_kind(kind: str, build: Builder) -> None:

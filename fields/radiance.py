@@ -9,29 +9,31 @@ colour.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from polyfield.errors import ConfigError, nearest
 from polyfield.fields.domain import Domain
 from polyfield.fields.ops.density import ACTIVATIONS, density
-from polyfield.fields.registry import (
-    Growing,
-    ParameterGroup,
-    Regularised,
-    Resize,
-    build_encoder,
-    build_gate,
-    build_head,
-    complete,
-)
+from polyfield.fields.parted import PartedField, fill_slots
+from polyfield.fields.registry import build_encoder, build_gate, build_head
 from polyfield.fields.samples import Samples
 
 __all__ = ["RadianceConfig", "RadianceField"]
+
+
+_SLOTS = {
+    "encoder": "encoders",
+    "gate": "gates",
+    "density_head": "heads",
+    "appearance_encoder": "encoders",
+    "direction_encoder": "encoders",
+    "color_head": "heads",
+}
 
 
 @dataclass(frozen=True)
@@ -72,22 +74,10 @@ class RadianceConfig:
             raise ConfigError(f'color must be "sigmoid" or "none", but is {self.color!r}.')
         if not 1 <= self.features <= 1024:
             raise ConfigError(f"features must be in 1..1024, but is {self.features}.")
-        for name, kind in _SLOTS.items():
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, complete(kind, getattr(self, name)))
+        fill_slots(self, _SLOTS)
 
 
-_SLOTS = {
-    "encoder": "encoders",
-    "gate": "gates",
-    "density_head": "heads",
-    "appearance_encoder": "encoders",
-    "direction_encoder": "encoders",
-    "color_head": "heads",
-}
-
-
-class RadianceField(nn.Module):
+class RadianceField(PartedField):
     """A radiance field in a domain.
 
     Args:
@@ -95,6 +85,8 @@ class RadianceField(nn.Module):
         domain: Where it lives.
         seed: Of the initial weights.
     """
+
+    slots = _SLOTS
 
     def __init__(self, config: RadianceConfig, domain: Domain, seed: int = 0) -> None:
         super().__init__()
@@ -149,45 +141,6 @@ class RadianceField(nn.Module):
             return None
         encoded: Tensor = self.direction_encoder(directions)
         return encoded.contiguous()
-
-    def parts(self) -> dict[str, Any]:
-        """The parts by the slots that they fill, as the config names these."""
-        filled = {slot: getattr(self, slot) for slot in _SLOTS}
-        return {slot: part for slot, part in filled.items() if part is not None}
-
-    def groups(self) -> list[ParameterGroup]:
-        """List what is trained, with the slot's name before the part's own."""
-        groups = []
-        for slot, part in self.parts().items():
-            for group in part.groups():
-                group.name = f"{slot}.{group.name}"
-                groups.append(group)
-        return groups
-
-    def regularise(self, progress: float) -> None:
-        """Add the gradients of the parts' own penalties."""
-        for part in self.parts().values():
-            if isinstance(part, Regularised):
-                part.regularise(progress)
-
-    def grow(self, progress: float, occupied: Callable[[Tensor], Tensor]) -> list[Resize]:
-        """Let parts change their sizes if it is time to; `config` then says so.
-
-        Args:
-            progress: Of the run, in [0, 1].
-            occupied: Says of points in [0, 1]^3 which may hold something.
-
-        Returns:
-            Which parameters took the place of which.
-        """
-        resizes = []
-        for slot, part in self.parts().items():
-            change = part.grow(progress, occupied) if isinstance(part, Growing) else None
-            if change is not None:
-                now: Any = {**getattr(self.config, slot), **change.config}
-                self.config = replace(self.config, **{slot: now})
-                resizes += change.resizes
-        return resizes
 
 
 def _decode(head: Any, coordinates: Callable[[], Tensor], *given: Tensor) -> Tensor:

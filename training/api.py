@@ -1,52 +1,47 @@
 """Training and evaluation as functions: what the commands call."""
 
-import resource
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from polyfield import __version__, native
 from polyfield.config import from_json, to_json
 from polyfield.datasets.scene import Scene
 from polyfield.datasets.wishes import positive_seconds, whole_number
-from polyfield.errors import DataError, InputError, RunError
+from polyfield.errors import InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model, build_model
 from polyfield.training.capture import describe_capture
 from polyfield.training.evaluation import evaluate_model
-from polyfield.training.loop import Control, Loop
+from polyfield.training.fit import KINDS, evaluate_fit
+from polyfield.training.loop import Control
 from polyfield.training.lpips import load_lpips
 from polyfield.training.memory import check_memory
 from polyfield.training.placement import place
 from polyfield.training.progress import Progress
 from polyfield.training.radiance import RadianceTask, RadianceTraining
-from polyfield.training.run_config import BACKGROUNDS, RunConfig, plan_settings, spell_out
+from polyfield.training.run_config import (
+    BACKGROUNDS,
+    RunConfig,
+    plan_settings,
+    read_run_config,
+    spell_out,
+)
 from polyfield.training.run_folder import RunFolder
-from polyfield.training.run_scene import Source, Tell, find_again, hint_of, load_source
-from polyfield.training.schedule import Plan, Rate
+from polyfield.training.run_scene import Source, find_again, hint_of, load_source
+from polyfield.training.running import (
+    Tell,
+    TrainResult,
+    Watch,
+    keep_metrics,
+    model_facts,
+    run_task,
+    use_threads,
+)
+from polyfield.training.schedule import Plan
 
 __all__ = ["TrainResult", "evaluate", "train"]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        run: Its folder.
-        step: Steps done.
-        interrupted: Whether it was asked to stop before its plan was done; it is saved and can be resumed.
-        metrics: As in metrics.json; empty when it was interrupted or nothing is held out.
-    """
-
-    run: Path
-    step: int
-    interrupted: bool
-    metrics: dict[str, Any]
 
 
 def train(
@@ -101,12 +96,12 @@ def train(
         >>> import polyfield
         >>> run = polyfield.train("scenes/lego", out="runs/lego", budget=60)  # doctest: +SKIP
     """
-    _use_threads(threads)
+    use_threads(threads)
     save_every = positive_seconds(save_every, "--save-every")
     if resume:
         if budget is not None or steps is not None:
             raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
-        config = from_json(RunConfig, RunFolder.open(out).read_config(), "config.json")
+        config = read_run_config(RunFolder.open(out).read_config(), out)
         plan = Plan(config.steps, config.budget)
         RunFolder.check(out, resume=True)
         loaded, differs = find_again(scene, config, on_progress, out)
@@ -148,12 +143,13 @@ def train(
     with RunFolder.create(out, overwrite=overwrite, resume=resume) as folder:
         if not resume:
             folder.write_config(to_json(config))
-        return _run(task, loaded, plan, folder, save_every, on_progress, control or Control())
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        torch.set_num_threads(whole_number(threads, "--threads", 1, 1024))
+        watch = Watch(on_progress, control or Control(), save_every)
+        result = run_task(task, plan, task.training.schedule, folder, watch)
+        if result.interrupted or not loaded.split["test"]:
+            return result
+        metrics = _measure(task.model, loaded, folder.model_path, on_progress)
+        keep_metrics(metrics, folder, on_progress)
+        return replace(result, metrics=metrics)
 
 
 def _task(config: RunConfig, scene: Scene) -> RadianceTask:
@@ -170,86 +166,6 @@ def _task(config: RunConfig, scene: Scene) -> RadianceTask:
     model.info["protocol"] = _protocol(config, scene)
     training = from_json(RadianceTraining, config.train, "train")
     return RadianceTask(model, scene, training, shown, config.seed)
-
-
-def _run(
-    task: RadianceTask,
-    scene: Scene,
-    plan: Plan,
-    folder: RunFolder,
-    save_every: float,
-    tell: Tell,
-    control: Control,
-) -> TrainResult:
-    model, training = task.model, task.training
-    rate = Rate(training.rate, training.warmup, training.hold, training.final_rate)
-
-    def save(step: int) -> Callable[[], None]:
-        tensors, facts = task.state()
-        seconds = plan.seconds()
-
-        def write() -> None:
-            folder.save_state(
-                {
-                    "step": step,
-                    "seconds": seconds,
-                    "task": facts,
-                    **loop.state(),
-                    **{f"task.{name}": value for name, value in tensors.items()},
-                }
-            )
-            task.finish()
-            model.info["steps"] = step
-            model.info["train_seconds"] = seconds
-            folder.save_model(lambda path: model_file.save(model, path))
-
-        return write
-
-    loop = Loop(
-        task,
-        plan,
-        rate,
-        save=save,
-        log=lambda step, seconds, report: folder.log(
-            step=step,
-            seconds=round(seconds, 4),
-            loss=report.loss,
-            samples=report.samples,
-            rays=report.rays,
-        ),
-        on_progress=tell,
-        control=control,
-        save_every=save_every,
-    )
-    state = folder.load_state()
-    if state is None:
-        task.prepare()
-    else:
-        _restore(loop, task, plan, state)
-    finished = loop.run()
-    if not finished or control.stop.is_set():  # it may have been asked to during the last save
-        return TrainResult(folder.path, loop.step, True, {})
-    seconds = plan.seconds()
-    tell(Progress(step=loop.step, seconds=seconds, message=f"Trained {loop.step} steps."))
-    metrics: dict[str, Any] = {}
-    if scene.split["test"]:
-        metrics = _measure(model, scene, folder.model_path, tell)
-        _keep(metrics, folder, tell)
-    return TrainResult(folder.path, loop.step, False, metrics)
-
-
-def _restore(loop: Loop, task: RadianceTask, plan: Plan, state: dict[str, Any]) -> None:
-    """Go on from a saved state, or say that it does not fit its config."""
-    try:
-        tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-        loop.load_state(tensors, int(state["step"]))
-        own = {k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")}
-        task.load_state(own, state["task"])
-        plan.start(float(state["seconds"]))
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise DataError(
-            f"state.safetensors does not belong to config.json ({error}); start a new run."
-        ) from None
 
 
 def _protocol(config: RunConfig, scene: Scene) -> dict[str, Any]:
@@ -281,8 +197,6 @@ def _measure(
             Progress(step=done, steps=views, message=f"evaluated view {done} of {views}")
         ),
     )
-    weights = list(model.module.parameters())
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS
     return {
         "field": model.info.get("preset"),
         "scene": scene.name,
@@ -293,13 +207,7 @@ def _measure(
         "lpips": result["lpips"],
         "per_view": result["per_view"],
         "render_seconds": result["render_seconds"],
-        "steps": model.info.get("steps"),
-        "train_seconds": model.info.get("train_seconds"),
-        "parameters": sum(w.numel() for w in weights if w.requires_grad),
-        "stored_values": sum(t.numel() for t in model.module.state_dict().values()),
-        "bytes": file.stat().st_size,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "protocol": model.info.get("protocol"),
+        **model_facts(model, file),
     }
 
 
@@ -330,14 +238,18 @@ def evaluate(
     Raises:
         InputError: There is no run, no scene, or nothing in the split.
     """
-    _use_threads(threads)
+    use_threads(threads)
     run = Path(run)
     model = model_file.load(run)
+    if model.kind in KINDS:
+        if isinstance(scene, Scene) or lpips is not None:
+            raise InputError(f"{run} is fitted to an {model.kind}: compare it with a file.")
+        return evaluate_fit(run, model, scene, save_images, on_progress)
     file = run / "field.safetensors" if run.is_dir() else run
     config_file = file.parent / "config.json"
     config = None
     if config_file.exists():
-        config = from_json(RunConfig, RunFolder.open(file.parent).read_config(), "config.json")
+        config = read_run_config(RunFolder.open(file.parent).read_config(), run)
     if scene is None and config is None:
         raise InputError(f"{run} does not say which scene it was trained on; name it with --scene.")
     if config is None:
@@ -356,16 +268,8 @@ def evaluate(
     # Figures from another scene are told, but do not replace the run's own.
     own = config is not None and not differs
     if own and run.is_dir() and split == "test":
-        _keep(metrics, RunFolder.open(run), on_progress)
+        keep_metrics(metrics, RunFolder.open(run), on_progress)
     return metrics
-
-
-def _keep(metrics: dict[str, Any], folder: RunFolder, tell: Tell) -> None:
-    """Write what was measured, or say that it was not written: the caller has it all the same."""
-    try:
-        folder.write_metrics(metrics)
-    except RunError as error:
-        tell(Progress(message=f"The evaluation is not kept: {error}"))
 
 
 def _trained_downscale(model: Model) -> int:

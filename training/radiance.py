@@ -24,6 +24,7 @@ from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.interest import Interest
 from polyfield.training.photometric import photometric
 from polyfield.training.ray_source import RaySource
+from polyfield.training.schedule import Rate
 from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining"]
@@ -88,6 +89,11 @@ class RadianceTraining:
             raise ConfigError(f"train.warmup must not be below 0, but is {self.warmup}.")
         if not 0 <= self.hold < 1:
             raise ConfigError(f"train.hold must be in [0, 1), but is {self.hold}.")
+
+    @property
+    def schedule(self) -> Rate:
+        """The learning rate over the run."""
+        return Rate(self.rate, self.warmup, self.hold, self.final_rate)
 
 
 class RadianceTask:

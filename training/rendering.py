@@ -6,15 +6,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from polyfield.config import from_json
 from polyfield.datasets.pictures import depth_picture, save_png, save_video
 from polyfield.datasets.wishes import whole_number
 from polyfield.errors import InputError
 from polyfield.fields import model_file
+from polyfield.fields.model import Model
+from polyfield.fields.signal import Picture
 from polyfield.renderers.camera_path import CameraPath, FrameSize, camera_path
+from polyfield.renderers.picture import draw_picture
 from polyfield.renderers.registry import renderer_for
 from polyfield.training.capture import captured_cameras
 from polyfield.training.evaluation import draw_view
 from polyfield.training.progress import Progress
+from polyfield.training.running import use_threads
 
 __all__ = ["render"]
 
@@ -22,7 +27,7 @@ __all__ = ["render"]
 def render(
     run: Path | str,
     *,
-    path: str,
+    path: str | None = None,
     out: Path | str,
     width: int | None = None,
     height: int | None = None,
@@ -32,13 +37,13 @@ def render(
     threads: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
-    """Draw a run along a path.
+    """Draw a run along a path, or the picture that an image field holds.
 
     Args:
         run: Run folder or field file.
-        path: "orbit", "spiral", "test" (the held-out views) or a camera file.
-        out: A .mp4 file, or a folder for PNG pictures.
-        width, height: Of the frames; None: as the photographs are.
+        path: "orbit", "spiral", "test" (the held-out views) or a camera file. None for an image field.
+        out: A .mp4 file, or a folder for PNG pictures; of an image field a .png file.
+        width, height: Of the frames; None: as the photographs are, of an image field so that its shape is kept.
         fps, frames: Of the video; None: 30 and 120, or as the camera file says.
         depth: Draw distances instead of colours.
         threads: Number of threads.
@@ -50,8 +55,7 @@ def render(
     Raises:
         InputError: There is no run, the path is not known, `out` is of no known kind, or a number is out of its range.
     """
-    if threads is not None:
-        torch.set_num_threads(whole_number(threads, "--threads", 1, 1024))
+    use_threads(threads)
     for name, value, low, high in (
         ("--width", width, 8, 16384),
         ("--height", height, 8, 16384),
@@ -61,10 +65,14 @@ def render(
         if value is not None:
             whole_number(value, name, low, high)
     out = Path(out)
+    model = model_file.load(run)
+    if model.kind == "image":
+        return _draw_image(model, path, out, (width, height))
     video = out.suffix.lower() == ".mp4"
     if out.suffix and not video:
         raise InputError(f"--out must end in .mp4, or name a folder for pictures, but is {out}.")
-    model = model_file.load(run)
+    if path is None:
+        raise InputError("Along which path? Give --path orbit, spiral, test or FILE.json.")
     test = model.info.get("split", {}).get("test", ())
     chosen = camera_path(
         path,
@@ -91,6 +99,28 @@ def render(
             )
 
     return _write(out, video, chosen, pictures())
+
+
+def _draw_image(
+    model: Model, path: str | None, out: Path, wanted: tuple[int | None, int | None]
+) -> Path:
+    if path is not None:
+        raise InputError("An image has no camera path; leave --path away.")
+    if out.suffix.lower() != ".png":
+        raise InputError(f"The picture of an image field goes to a .png file, not to {out}.")
+    own = from_json(Picture, model.config["domain"], "domain")
+    width, height = wanted
+    if width is None:
+        width = own.width if height is None else round(own.width * height / own.height)
+    if height is None:
+        height = round(own.height * width / own.width)
+    picture = draw_picture(model, max(width, 1), max(height, 1))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_png(out, picture)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}.") from None
+    return out
 
 
 def _write(out: Path, video: bool, chosen: CameraPath, pictures: Iterator[Tensor]) -> Path:

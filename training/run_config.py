@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from polyfield.config import from_json, to_json, with_changes
@@ -11,7 +12,14 @@ from polyfield.fields.radiance import RadianceConfig
 from polyfield.renderers.volume import VolumeConfig
 from polyfield.training.radiance import RadianceTraining
 
-__all__ = ["BACKGROUNDS", "RunConfig", "plan_settings", "spell_out"]
+__all__ = [
+    "BACKGROUNDS",
+    "RunConfig",
+    "plan_settings",
+    "read_run_config",
+    "spell_out",
+    "spell_sections",
+]
 
 # Behind transparent pixels; None is a random colour for each ray.
 BACKGROUNDS: Mapping[str, tuple[float, float, float] | None] = {
@@ -68,9 +76,27 @@ class RunConfig:
             raise ConfigError(f"The seed must be in 0..2147483647, but is {self.seed}.")
 
 
-def plan_settings(name: str, steps: int | None, budget: float | None) -> list[str]:
+def read_run_config(data: Any, run: Path | str) -> RunConfig:
+    """Read what config.json of a run on posed images holds.
+
+    Args:
+        data: JSON.
+        run: How to call the run in messages.
+
+    Raises:
+        InputError: It is a fit.
+        ConfigError: It is broken.
+    """
+    if isinstance(data, dict) and "fit" in data:
+        raise InputError(f"{run} was made by polyfield fit, not by polyfield train.")
+    return from_json(RunConfig, data, "config.json")
+
+
+def plan_settings(
+    name: str, steps: int | None, budget: float | None, kind: str = "radiance"
+) -> list[str]:
     """Find what a preset changes for the length of a run, as KEY=VALUE settings."""
-    for plan in preset(name)["plans"]:
+    for plan in preset(name, kind)["plans"]:
         longest = plan["seconds"] if budget is not None else plan["steps"]
         if (budget if budget is not None else steps or 0) <= longest:
             return list(plan["set"])
@@ -83,7 +109,7 @@ def spell_out(
     placed: tuple[dict[str, Any], dict[str, Any]],
     precision: str | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Turn a preset into configs in which every key is there.
+    """Turn a preset of a radiance field into configs in which every key is there.
 
     Args:
         name: Of the preset.
@@ -98,8 +124,6 @@ def spell_out(
     Raises:
         ConfigError: An unknown preset, key, value or precision.
     """
-    if precision is not None and precision not in _PRECISIONS:
-        raise InputError(f"The precision must be fp32 or bf16, but is {precision!r}.")
     base = preset(name)
     domain, render = placed
     config = {
@@ -107,17 +131,37 @@ def spell_out(
         "render": {**render, **base["render"]},
         "train": base["train"],
     }
-    config = _complete(with_changes(_complete(config), settings))
-    for part in ("density_head", "color_head"):
-        if precision is not None and "precision" in config["field"][part]:
-            config["field"][part]["precision"] = precision
+    readers = {"field": RadianceConfig, "render": VolumeConfig, "train": RadianceTraining}
+    config = spell_sections(config, readers, settings, precision)
     model = {"kind": base["kind"], "domain": domain}
     return model | {k: config[k] for k in ("field", "render")}, config["train"]
 
 
-def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "field": to_json(from_json(RadianceConfig, config["field"], "field")),
-        "render": to_json(from_json(VolumeConfig, config["render"], "render")),
-        "train": to_json(from_json(RadianceTraining, config["train"], "train")),
-    }
+def spell_sections(
+    config: Mapping[str, Any],
+    readers: Mapping[str, type],
+    settings: Sequence[str],
+    precision: str | None,
+) -> dict[str, Any]:
+    """Turn the sections of a config into ones in which every key is there.
+
+    Args:
+        config: By section, "field" among them.
+        readers: The dataclass of each section.
+        settings: KEY=VALUE changes, the later ones win; keys begin with a section.
+        precision: "fp32" or "bf16" for all parts of the field that have one, or None to leave them as they are.
+
+    Raises:
+        ConfigError: An unknown key, value or precision.
+    """
+    if precision is not None and precision not in _PRECISIONS:
+        raise InputError(f"The precision must be fp32 or bf16, but is {precision!r}.")
+    result = _complete(with_changes(_complete(config, readers), settings), readers)
+    for part in result["field"].values():
+        if precision is not None and isinstance(part, dict) and "precision" in part:
+            part["precision"] = precision
+    return result
+
+
+def _complete(config: Mapping[str, Any], readers: Mapping[str, type]) -> dict[str, Any]:
+    return {key: to_json(from_json(cls, config[key], key)) for key, cls in readers.items()}

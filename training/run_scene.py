@@ -1,6 +1,5 @@
 """The scene of a run: where it comes from, where to look for it again, and whether it is still the same."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from polyfield.datasets.builtin import builtin_fingerprint
@@ -9,11 +8,11 @@ from polyfield.datasets.scene import Scene, fingerprint_difference
 from polyfield.errors import InputError
 from polyfield.training.progress import Progress
 from polyfield.training.run_config import RunConfig
+from polyfield.training.running import Tell
 
-__all__ = ["Source", "Tell", "find_again", "hint_of", "load_source"]
+__all__ = ["Source", "find_again", "hint_of", "load_source"]
 
 Source = Path | str | Scene
-Tell = Callable[[Progress], None]
 
 
 def hint_of(scene: Source | None) -> str | None:

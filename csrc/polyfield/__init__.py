@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _API = {
     "load": "polyfield.fields.model_file",
     "train": "polyfield.training.api",
+    "fit": "polyfield.training.fit",
     "evaluate": "polyfield.training.api",
     "render": "polyfield.training.rendering",
     "load_scene": "polyfield.datasets",

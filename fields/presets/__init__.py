@@ -1,4 +1,4 @@
-"""Presets: named configs, data only. Each JSON file here is one."""
+"""Presets: named configs, data only. Each JSON file is one; its folder says what kind of thing it fits."""
 
 import json
 from importlib.resources import files
@@ -9,23 +9,30 @@ from polyfield.errors import ConfigError, nearest
 __all__ = ["preset", "preset_names"]
 
 
-def preset_names() -> list[str]:
-    """Name all presets, sorted."""
-    found = (entry.name for entry in files(__name__).iterdir())
+def preset_names(kind: str = "radiance") -> list[str]:
+    """Name all presets of a kind, sorted.
+
+    Args:
+        kind: "radiance" for posed images, "image" for single ones: a folder here.
+    """
+    found = (entry.name for entry in (files(__name__) / kind).iterdir())
     return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
 
-def preset(name: str) -> dict[str, Any]:
+def preset(name: str, kind: str = "radiance") -> dict[str, Any]:
     """Read a preset.
 
     Returns:
-        JSON with "kind", "field", "render", "train", and "plans": for growing training times the settings that
-        replace those of the base.
+        JSON with "kind" of the model, "field", "train", for radiance fields "render", and "plans": for growing
+        training times the settings that replace those of the base.
 
     Raises:
-        ConfigError: There is no such preset; the nearest name is told.
+        ConfigError: There is no such preset of this kind; the nearest name is told.
     """
-    if name not in preset_names():
-        raise ConfigError(f"There is no field preset {name!r}.{nearest(name, preset_names())}")
-    data: dict[str, Any] = json.loads((files(__name__) / f"{name}.json").read_text("utf-8"))
+    names = preset_names(kind)
+    if name not in names:
+        of = "" if kind == "radiance" else f" for --as {kind}"
+        raise ConfigError(f"There is no field preset {name!r}{of}.{nearest(name, names)}")
+    text = (files(__name__) / kind / f"{name}.json").read_text("utf-8")
+    data: dict[str, Any] = json.loads(text)
     return data

@@ -65,7 +65,7 @@ def test_help_names_every_command(capsys):
 
 
 def test_every_command_has_its_file_and_nothing_else_does(repo_root):
-    shared = {"__init__", "main", "arguments", "progress", "interrupt", "streams"}
+    shared = {"__init__", "main", "arguments", "progress", "interrupt", "running", "streams"}
     files = {path.stem for path in (repo_root / "cli").glob("*.py")} - shared
     assert files == set(main.COMMANDS)
 
@@ -103,7 +103,7 @@ def test_no_command_is_bad_input(capsys):
         (["train", "--resume", "--out", "o", "--seed", "1"], "--seed cannot change"),
         (["eval"], "still needed: RUN"),
         (["eval", "r", "--split", "tset"], "one of test, val, train is needed"),
-        (["render", "r", "--out", "o"], "still needed: --path"),
+        (["render", "r", "--out", "o"], "There is no run folder"),
         (["render", "r", "--out", "o", "--path", "orbit", "--fps", "0"], "from 1 to 240"),
         (["render", "r", "--out", "o", "--path", "orbit", "--width", "4"], "from 8 to 16384"),
         (["inspect", "builtin", "--picture", "a.jpg"], "must end in .png"),

@@ -1,0 +1,46 @@
+"""`polyfield fit`: fit a field to an image."""
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polyfield.cli.arguments import Parser, choice
+from polyfield.cli.running import add_run_arguments, common, refuse_fixed, run_watched
+from polyfield.errors import InputError
+
+if TYPE_CHECKING:
+    from polyfield.training.running import TrainResult
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.set_defaults(command="fit")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="image; not needed with --resume")
+    parser.add_argument("--as", dest="kind", type=choice("image"), metavar="KIND", help="image")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, and say where the run lies and how good it is."""
+    if args.file is None and not args.resume:
+        raise InputError("polyfield fit: still needed: FILE, an image.")
+    refuse_fixed(args, ("field", "seed", "precision", "set"))
+    if args.resume and args.kind is not None:
+        raise InputError("--as cannot change in a run that goes on with --resume.")
+    from polyfield.training.fit import fit
+
+    return run_watched(args, partial(fit, args.file, kind=args.kind, **common(args)), _summary)
+
+
+def _summary(result: "TrainResult") -> str:
+    metrics = result.metrics
+    similar = "" if metrics["ssim"] is None else f", SSIM {metrics['ssim']:.4f}"
+    return "\n".join(
+        [
+            f"{result.run}: {result.step} steps in {metrics['train_seconds']:.1f} s",
+            f"PSNR {metrics['psnr']:.2f} dB{similar}; {metrics['stored_values']} stored values",
+            f"Next: open {result.run}/renders/reconstruction.png",
+        ]
+    )

@@ -1,0 +1,156 @@
+"""One image as something to fit: its pixels as points of the unit square with values.
+
+Values are sRGB in [0, 1] of an ordinary image, linear and unbounded of an EXR file; with transparency, colour
+multiplied by alpha, and alpha. Pixels stay as the file holds them, 8-bit or float; where that is more than the memory
+that they may take, they lie in a temporary file and are read from there as they are asked for.
+"""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from polyfield.datasets.decode import FORMATS, read_pixels
+from polyfield.errors import DataError
+
+__all__ = ["PictureSource", "load_picture"]
+
+_BAND = 1 << 20  # pixels worked on at once
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """The pixels of an image, row by row.
+
+    Attributes:
+        name: Of the file.
+        width, height: In pixels.
+        pixels: [H W, C], C 3 or 4, uint8 (a value is 1/255 of it) or float32; alpha, if there, straight.
+        fingerprint: Of the file.
+    """
+
+    name: str
+    width: int
+    height: int
+    pixels: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return self.width * self.height
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return int(self.pixels.shape[1])
+
+    @cached_property
+    def peak(self) -> float:
+        """What PSNR takes for the largest value: 1, or the largest one where the file goes beyond."""
+        return 1.0 if self.pixels.dtype == np.uint8 else max(1.0, float(self.pixels.max()))
+
+    def values(self, ids: Int64[Tensor, " N"] | slice) -> Float[Tensor, "N C"]:
+        """Values of pixels, colour multiplied by alpha.
+
+        Args:
+            ids: Which: row * width + column.
+        """
+        chosen = self.pixels[ids if isinstance(ids, slice) else ids.numpy()]
+        values = torch.from_numpy(np.ascontiguousarray(chosen)).float()
+        if self.pixels.dtype == np.uint8:
+            values /= 255.0
+        if self.channels == 4:
+            values[:, :3] *= values[:, 3:]
+        return values
+
+    def points(self, ids: Int64[Tensor, " N"]) -> Float[Tensor, "N 2"]:
+        """Centres of pixels in the unit square: x to the right, y down."""
+        size = torch.tensor([self.width, self.height])
+        place = torch.stack([ids % self.width, ids // self.width], 1)
+        return (place.float() + 0.5) / size
+
+    def edges(self) -> Float[Tensor, " HW"]:
+        """How much the values change around each pixel: root of the sum of squares of Sobel's two filters.
+
+        Over all channels; at the border the outermost pixels go on.
+        """
+        result = torch.empty(self.height, self.width)
+        rows = max(1, _BAND // self.width)
+        for first in range(0, self.height, rows):
+            last = min(self.height, first + rows)
+            low, high = max(first - 1, 0), min(last + 1, self.height)
+            band = self.values(slice(low * self.width, high * self.width))
+            band = band.view(high - low, self.width, -1).permute(2, 0, 1)
+            band = torch.nn.functional.pad(
+                band, (1, 1, int(first == 0), int(last == self.height)), mode="replicate"
+            )
+            across = band[:, :-2] + 2 * band[:, 1:-1] + band[:, 2:]
+            down = band[:, :, :-2] + 2 * band[:, :, 1:-1] + band[:, :, 2:]
+            x = across[:, :, 2:] - across[:, :, :-2]
+            y = down[:, 2:] - down[:, :-2]
+            result[first:last] = (x.square() + y.square()).sum(0).sqrt()
+        return result.view(-1)
+
+
+def load_picture(path: Path | str, memory: float = 2**30) -> PictureSource:
+    """Read an image file.
+
+    Args:
+        path: PNG, JPEG, WEBP, BMP, TIFF, PPM, or EXR. Of 16-bit channels the upper 8 bits are kept; an alpha channel
+            that is opaque everywhere is dropped.
+        memory: Bytes that its pixels may take; larger ones go to a temporary file.
+
+    Raises:
+        DataError: The file is missing, no image, damaged, or of colours that a screen does not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"There is no image {path}.")
+    pixels = _read_exr(path) if path.suffix.lower() == ".exr" else read_pixels(path)
+    height, width, channels = pixels.shape
+    opaque = 255 if pixels.dtype == np.uint8 else 1.0
+    if channels == 4 and (pixels[..., 3] == opaque).all():
+        pixels = np.ascontiguousarray(pixels[..., :3])
+    if not np.isfinite(pixels.max()) or not np.isfinite(pixels.min()):
+        raise DataError(f"The image {path} has pixels that are not finite; mend it first.")
+    flat = pixels.reshape(height * width, -1)
+    with path.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    return PictureSource(path.name, width, height, _kept(flat, memory), fingerprint)
+
+
+def _kept(pixels: np.ndarray, memory: float) -> np.ndarray:
+    """Keep pixels in memory, or in a file without a name that goes when they do."""
+    if pixels.nbytes <= memory:
+        return pixels
+    with tempfile.TemporaryFile() as file:
+        kept = np.memmap(file, dtype=pixels.dtype, mode="w+", shape=pixels.shape)
+    kept[:] = pixels
+    kept.flush()
+    return kept
+
+
+def _read_exr(path: Path) -> np.ndarray:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+            name = frame.format.name
+            array: np.ndarray = frame.to_ndarray()
+    except (av.FFmpegError, StopIteration, ValueError, OSError) as error:
+        raise DataError(
+            f"The image {path} cannot be read ({str(error).split(':')[0]}); is it cut off or damaged?"
+        ) from None
+    if not name.startswith(("gbr", "gray")) or array.dtype != np.float32:
+        kinds = ", ".join(FORMATS)
+        raise DataError(
+            f"The image {path} has pixels of the kind {name}; EXR with channels R, G, B and perhaps A, "
+            f"or {kinds}, can be read."
+        )
+    return np.repeat(array[..., None], 3, -1) if array.ndim == 2 else array

@@ -1,0 +1,78 @@
+"""What all fields have in common: they are made of parts that fill slots."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from polyfield.fields.registry import Growing, ParameterGroup, Regularised, Resize, complete
+
+__all__ = ["PartedField", "fill_slots"]
+
+
+def fill_slots(config: Any, slots: Mapping[str, str]) -> None:
+    """Fill the configs of a field's parts with the defaults of their kinds, in a frozen dataclass.
+
+    Args:
+        config: Its attributes named in `slots` are parts' configs, or None.
+        slots: Attribute to slot of the registry.
+
+    Raises:
+        ConfigError: An unknown kind, key or value.
+    """
+    for name, kind in slots.items():
+        part = getattr(config, name)
+        if part is not None:
+            object.__setattr__(config, name, complete(kind, part))
+
+
+class PartedField(nn.Module):
+    """A field made of parts.
+
+    Attributes:
+        slots: The names of its parts, each an attribute here and in the config, and the registry's slot of each.
+        config: A frozen dataclass.
+    """
+
+    slots: ClassVar[Mapping[str, str]]
+    config: Any
+
+    def parts(self) -> dict[str, Any]:
+        """The parts by name; slots that are not filled are left out."""
+        filled = {name: getattr(self, name) for name in self.slots}
+        return {name: part for name, part in filled.items() if part is not None}
+
+    def groups(self) -> list[ParameterGroup]:
+        """List what is trained, with the part's name before the group's own."""
+        groups = []
+        for name, part in self.parts().items():
+            for group in part.groups():
+                group.name = f"{name}.{group.name}"
+                groups.append(group)
+        return groups
+
+    def regularise(self, progress: float) -> None:
+        """Add the gradients of the parts' own penalties."""
+        for part in self.parts().values():
+            if isinstance(part, Regularised):
+                part.regularise(progress)
+
+    def grow(self, progress: float, occupied: Callable[[Tensor], Tensor]) -> list[Resize]:
+        """Let parts change their sizes if it is time to; `config` then says so.
+
+        Args:
+            progress: Of the run, in [0, 1].
+            occupied: Says of points in [0, 1]^D which may hold something.
+
+        Returns:
+            Which parameters took the place of which.
+        """
+        resizes = []
+        for name, part in self.parts().items():
+            change = part.grow(progress, occupied) if isinstance(part, Growing) else None
+            if change is not None:
+                now = {**getattr(self.config, name), **change.config}
+                self.config = replace(self.config, **{name: now})
+                resizes += change.resizes
+        return resizes

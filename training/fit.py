@@ -1,0 +1,268 @@
+"""Fitting fields to signals as a function: what `polyfield fit` calls.
+
+A kind of fit is a module beside this one, `fit_KIND`, which offers MODEL, `load`, `domain`, `batches`, `measure` and
+`protocol`, as `fit_image` does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from polyfield import __version__, native
+from polyfield.config import from_json, to_json
+from polyfield.datasets.wishes import positive_seconds, whole_number
+from polyfield.errors import ConfigError, InputError, nearest
+from polyfield.fields.model import Model, build_model
+from polyfield.fields.presets import preset
+from polyfield.fields.signal import SignalConfig
+from polyfield.files import read_json
+from polyfield.training.loop import Control
+from polyfield.training.memory import check_memory
+from polyfield.training.progress import Progress
+from polyfield.training.run_config import plan_settings, spell_sections
+from polyfield.training.run_folder import RunFolder
+from polyfield.training.running import (
+    Tell,
+    TrainResult,
+    Watch,
+    keep_metrics,
+    model_facts,
+    run_task,
+    use_threads,
+)
+from polyfield.training.schedule import Plan
+from polyfield.training.signal import SignalTask, SignalTraining
+
+__all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit"]
+
+KINDS = ("image",)
+"""What can be fitted."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What config.json of a fit holds: everything that the run's bits depend on, and where its file was.
+
+    Attributes:
+        fit: One of `KINDS`.
+        preset: Name that the field came from.
+        file: Path of what is fitted when the run was started, a hint.
+        fingerprint: Of the file.
+        seed: Of everything random.
+        steps: Planned number, or None.
+        budget: Seconds, or None.
+        model: "kind", "field", "domain".
+        train: As `SignalTraining`.
+        version: Of polyfield.
+    """
+
+    fit: str
+    preset: str
+    file: str
+    fingerprint: str
+    seed: int
+    steps: int | None
+    budget: float | None
+    model: dict[str, Any]
+    train: dict[str, Any]
+    version: str
+
+    def __post_init__(self) -> None:
+        if self.fit not in KINDS:
+            raise ConfigError(f"There is no fit {self.fit!r}.{nearest(self.fit, KINDS)}")
+        for key in ("kind", "field", "domain"):
+            if key not in self.model:
+                raise ConfigError(f"The run's model lacks {key!r}.")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"The seed must be in 0..2147483647, but is {self.seed}.")
+
+
+def fit(
+    file: Path | str | None,
+    *,
+    kind: str | None = None,
+    out: Path | str,
+    field: str = "hashgrid",
+    budget: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    precision: str | None = None,
+    changes: Sequence[str] = (),
+    save_every: float = 300.0,
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    on_progress: Tell = lambda _: None,
+    control: Control | None = None,
+) -> TrainResult:
+    """Fit a field to a signal.
+
+    Args:
+        file: The image; with `resume` None, for the file that the run names.
+        kind: "image". Not given with `resume`.
+        out: Run folder.
+        field: Name of a preset for this kind.
+        budget, steps: How long: seconds (60 where neither is given), or steps. Not given with `resume`.
+        seed: The same seed, number of steps, machine and number of threads give the same bits.
+        precision: "fp32" or "bf16" for the field's head.
+        changes: Settings such as "field.encoder.levels=8".
+        save_every: Most seconds between saves; the first ones come sooner.
+        resume: Go on with the run in `out`.
+        overwrite: Replace what is in `out`.
+        threads: Number of threads; None: as torch has it.
+        on_progress: Told how it goes.
+        control: Stops, pauses or saves from outside.
+
+    Returns:
+        Where the run lies and how it ended; its metrics say how good the field is.
+
+    Raises:
+        InputError: Something that was given cannot be used.
+        RunError: The run failed; what was saved can be resumed.
+
+    Example:
+        >>> import polyfield
+        >>> run = polyfield.fit("photo.png", kind="image", out="runs/photo")  # doctest: +SKIP
+    """
+    use_threads(threads)
+    save_every = positive_seconds(save_every, "--save-every")
+    if resume:
+        if budget is not None or steps is not None:
+            raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
+        config = _config_of(RunFolder.open(out).read_config(), out)
+        RunFolder.check(out, resume=True)
+        fits = _fits(config.fit)
+        signal = fits.load(config.file if file is None else file)
+        if signal.fingerprint != config.fingerprint:
+            raise InputError(
+                f"{signal.name} is not what this run was started with; start a new run, or name the right file."
+            )
+        plan = Plan(config.steps, config.budget)
+    else:
+        if file is None:
+            raise InputError("polyfield fit needs a FILE to fit.")
+        plan = Plan(steps, 60.0 if budget is None and steps is None else budget)
+        fits = _fits("image" if kind is None else kind)
+        RunFolder.check(out, overwrite=overwrite)
+        signal = fits.load(file)
+        config = _spell_out(fits, signal, field, (plan.steps, plan.budget), changes, precision)
+        config = replace(
+            config,
+            file=str(Path(file).resolve()),
+            seed=whole_number(seed, "--seed", 0, 2**31 - 1),
+        )
+    plan.start()
+    task = _task(config, fits, signal)
+    with RunFolder.create(out, overwrite=overwrite, resume=resume) as folder:
+        if not resume:
+            folder.write_config(to_json(config))
+        watch = Watch(on_progress, control or Control(), save_every)
+        result = run_task(task, plan, task.training.schedule, folder, watch)
+        if result.interrupted:
+            return result
+        on_progress(Progress(message="Comparing."))
+        metrics = _measure(fits, task.model, signal, folder.model_path, folder.renders())
+        keep_metrics(metrics, folder, on_progress)
+        return replace(result, metrics=metrics)
+
+
+def evaluate_fit(
+    run: Path, model: Model, file: Path | str | None, save_images: bool, tell: Tell
+) -> dict[str, Any]:
+    """Compare a fit with what it was fitted to.
+
+    Args:
+        run: Run folder or field file.
+        model: What it holds.
+        file: Where what it was fitted to is now; None: where the run found it.
+        save_images: Whether to save pictures to the run's folder renders.
+        tell: Told how it goes.
+
+    Returns:
+        What metrics.json holds; for a run folder it is written there, if that can be written to.
+
+    Raises:
+        InputError: It is not known to what it was fitted, or that is something else now.
+    """
+    folder = RunFolder(run if run.is_dir() else run.parent, None)
+    config_file = folder.path / "config.json"
+    config = _config_of(read_json(config_file), run) if config_file.exists() else None
+    if file is None and config is None:
+        raise InputError(f"{run} does not say what it was fitted to; name it with --scene.")
+    fits = _fits(model.kind)
+    signal = fits.load(config.file if file is None and config is not None else file)
+    same = config is not None and signal.fingerprint == config.fingerprint
+    if file is None and not same:
+        raise InputError(
+            f"{signal.name} is not what this run was fitted to; name a file with --scene to compare it all the same."
+        )
+    place = folder.model_path if run.is_dir() else run
+    metrics = _measure(fits, model, signal, place, folder.renders() if save_images else None)
+    if same and run.is_dir():
+        keep_metrics(metrics, folder, tell)
+    return metrics
+
+
+def _measure(
+    fits: Any, model: Model, signal: Any, file: Path, pictures: Path | None
+) -> dict[str, Any]:
+    return {
+        "field": model.info.get("preset"),
+        "scene": signal.name,
+        "fit": model.kind,
+        **fits.measure(model, signal, pictures),
+        **model_facts(model, file),
+    }
+
+
+def _fits(kind: str) -> Any:
+    if kind not in KINDS:
+        raise InputError(f"There is nothing to fit --as {kind!r}.{nearest(kind, KINDS)}")
+    return import_module(f"polyfield.training.fit_{kind}")
+
+
+def _config_of(data: Any, run: Path | str) -> FitConfig:
+    if isinstance(data, dict) and "fit" not in data:
+        raise InputError(f"{run} was made by polyfield train, not by polyfield fit.")
+    return from_json(FitConfig, data, "config.json")
+
+
+def _spell_out(
+    fits: Any,
+    signal: Any,
+    field: str,
+    length: tuple[int | None, float | None],
+    changes: Sequence[str],
+    precision: str | None,
+) -> FitConfig:
+    kind = fits.MODEL
+    base = preset(field, kind)
+    sections = {"field": base["field"], "train": base["train"]}
+    readers = {"field": SignalConfig, "train": SignalTraining}
+    settings = [*plan_settings(field, *length, kind), *changes]
+    spelled = spell_sections(sections, readers, settings, precision)
+    return FitConfig(
+        fit=kind,
+        preset=field,
+        file="",
+        fingerprint=signal.fingerprint,
+        seed=0,
+        steps=length[0],
+        budget=length[1],
+        model={"kind": base["kind"], "field": spelled["field"], "domain": fits.domain(signal)},
+        train=spelled["train"],
+        version=__version__,
+    )
+
+
+def _task(config: FitConfig, fits: Any, signal: Any) -> SignalTask:
+    if native.available():
+        native.core().keep_memory()
+    parts = {key: config.model[key] for key in ("field", "domain")}
+    check_memory(config.model["kind"], parts)
+    model = build_model(config.model["kind"], parts, config.seed)
+    model.info = {"preset": config.preset, "scene": signal.name, "protocol": fits.protocol(signal)}
+    training = from_json(SignalTraining, config.train, "train")
+    return SignalTask(model, fits.batches(signal), training, config.seed)

@@ -1,0 +1,134 @@
+"""The task of fitting a field to values that are known at points: an image, a distance, a function on the sphere."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from polyfield.errors import ConfigError
+from polyfield.fields.model import Model
+from polyfield.fields.registry import ParameterGroup, Prepared, Resize
+from polyfield.fields.signal import SignalField
+from polyfield.training.schedule import Rate
+from polyfield.training.task import StepReport
+
+__all__ = ["Batches", "SignalTask", "SignalTraining"]
+
+_FLOOR = 0.01  # of |truth| in the relative error, so that the surface itself does not count without bound
+
+
+@dataclass(frozen=True)
+class SignalTraining:
+    """How a signal field is trained.
+
+    Attributes:
+        rate: Peak learning rate.
+        head_rate: Factor on it for everything that is not a table of features.
+        warmup: Steps until the peak.
+        hold: Fraction of the run until the rate falls.
+        final_rate: Factor at the end.
+        batch: Points of a step.
+        relative: Whether the loss is |error| / (|truth| + 0.01), for distances, instead of the squared error.
+    """
+
+    rate: float = 0.01
+    head_rate: float = 1.0
+    warmup: int = 10
+    hold: float = 0.3
+    final_rate: float = 0.01
+    batch: int = 1 << 16
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "head_rate", "final_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
+        if not self.final_rate <= 1:
+            raise ConfigError(f"train.final_rate must be in (0, 1], but is {self.final_rate}.")
+        if not 1 <= self.batch <= 1 << 24:
+            raise ConfigError(f"train.batch must be in 1..{1 << 24}, but is {self.batch}.")
+        if self.warmup < 0:
+            raise ConfigError(f"train.warmup must not be below 0, but is {self.warmup}.")
+        if not 0 <= self.hold < 1:
+            raise ConfigError(f"train.hold must be in [0, 1), but is {self.hold}.")
+
+    @property
+    def schedule(self) -> Rate:
+        """The learning rate over the run."""
+        return Rate(self.rate, self.warmup, self.hold, self.final_rate)
+
+
+class Batches(Protocol):
+    """Where the points of a signal and their values come from."""
+
+    def next(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw points [N, D] in [0, 1]^D and their values [N, O]: about `count`."""
+        ...
+
+    def weighted(self) -> tuple[Float[Tensor, "M D"], Float[Tensor, " M"], Float[Tensor, " D"]]:
+        """Give points, how much each matters, and the sides of the unit cube: what `Prepared` parts are placed by."""
+        ...
+
+
+class SignalTask:
+    """Trains a signal field on batches of points.
+
+    Args:
+        model: Its module is a `SignalField`.
+        batches: Where points come from.
+        training: How.
+        seed: Of all that is drawn.
+    """
+
+    def __init__(self, model: Model, batches: Batches, training: SignalTraining, seed: int) -> None:
+        if not isinstance(model.module, SignalField):
+            raise ConfigError(f"A signal trains a signal field, not a model of kind {model.kind}.")
+        self.model = model
+        self.field = model.module
+        self.training = training
+        self._batches = batches
+        self._generator = Generator().manual_seed(seed + 1)
+
+    def groups(self) -> list[ParameterGroup]:
+        """The field's groups; those of dense parameters at the heads' rate."""
+        groups = self.field.groups()
+        for group in groups:
+            if group.gradient is None:
+                group.rate *= self.training.head_rate
+        return groups
+
+    def prepare(self) -> None:
+        """Place what the parts place by data."""
+        prepared = [p for p in self.field.parts().values() if isinstance(p, Prepared)]
+        if prepared:
+            points, weights, extent = self._batches.weighted()
+            for part in prepared:
+                part.prepare(points, weights, extent, self._generator)
+
+    def gradients(self, step: int, progress: float) -> StepReport:
+        """Compare the field with one batch and back-propagate the error."""
+        points, truth = self._batches.next(self.training.batch, self._generator)
+        error = self.field(points) - truth
+        square = error.square().mean()
+        loss = square
+        if self.training.relative:
+            loss = (error.abs() / (truth.abs() + _FLOOR)).mean()
+        loss.backward()
+        self.field.regularise(progress)
+        return StepReport(loss.item(), square.item(), len(points), len(points))
+
+    def after_step(self, step: int, progress: float) -> list[Resize]:
+        """Nothing follows an update: all of the cube holds something."""
+        return []
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The generator."""
+        return {"generator": self._generator.get_state()}, {}
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self._generator.set_state(tensors["generator"])
+
+    def finish(self) -> None:
+        """The model is up to date."""
