@@ -105,7 +105,7 @@ def _report(scene: Any, metrics: dict[str, Any], folder: Path) -> "Report":
 
     from polyfield import __version__
     from polyfield.datasets.inspect_picture import draw_scene
-    from polyfield.training.report import Report, Section, loss_curve, picture, table
+    from polyfield.training.report import Report, Section, loss_curves, picture, table
     from polyfield.training.run_folder import RunFolder
 
     renders = folder / "renders"
@@ -148,7 +148,9 @@ def _report(scene: Any, metrics: dict[str, Any], folder: Path) -> "Report":
             ),
             Section("Held-out views", pairs),
             Section("Quality", [table(quality, ("view", "PSNR dB", "SSIM"))]),
-            Section("The run", [table(facts), loss_curve(RunFolder.open(folder).read_log())]),
+            Section(
+                "The run", [table(facts), loss_curves({"": RunFolder.open(folder).read_log()})]
+            ),
             Section("The cameras", [picture(cameras, "the box and the cameras from three sides")]),
             Section("The same by hand", [commands]),
         ],

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "the whole tour on the built-in scene, with a report page",
     "train": "fit a radiance field to posed images",
     "fit": "fit a field to an image",
+    "compare": "train several fields alike and lay them side by side on a page",
     "eval": "PSNR and SSIM of a run, per view and mean",
     "render": "images, depth or a video of a run along a camera path",
     "inspect": "what is in a scene, a run or a field file, with a picture",

@@ -16,7 +16,16 @@ from polyfield.fields.signal import Picture
 from polyfield.renderers.picture import draw_picture
 from polyfield.training.metrics import psnr, ssim
 
-__all__ = ["MODEL", "PixelBatches", "batches", "domain", "load", "measure", "protocol"]
+__all__ = [
+    "MODEL",
+    "PixelBatches",
+    "batches",
+    "domain",
+    "load",
+    "measure",
+    "on_white",
+    "protocol",
+]
 
 _SHARE = 0.25  # of the memory that is free, for the pixels
 _MOST_POINTS = 1 << 22  # that parts are placed by
@@ -83,16 +92,22 @@ def measure(model: Model, image: PictureSource, pictures: Path | None) -> dict[s
         image: What it should look like.
         pictures: Folder for the picture, and for its error ten times enlarged; None: not written.
     """
-    seen = draw_picture(model, image.width, image.height).clamp_(0.0, image.peak)
     truth = image.values(slice(None)).view(image.height, image.width, -1)
-    if image.channels == 4:
-        seen, truth = (p[..., :3] + (1.0 - p[..., 3:]) for p in (seen, truth))
-    seen, truth = seen / image.peak, truth / image.peak
+    seen = draw_picture(model, image.width, image.height)
+    seen, truth = on_white(seen, image), on_white(truth, image)
     if pictures is not None:
         save_png(pictures / "reconstruction.png", seen)
         save_png(pictures / "error.png", (seen - truth).abs() * _ERROR_GAIN)
     compared = seen.shape[0] * seen.shape[1] <= _MOST_COMPARED
     return {"psnr": psnr(seen, truth), "ssim": ssim(seen, truth) if compared else None}
+
+
+def on_white(values: Float[Tensor, "H W C"], image: PictureSource) -> Float[Tensor, "H W 3"]:
+    """Turn values of the image, or of a field of it, into a picture in [0, 1]: clamped, transparency on white."""
+    values = values.clamp(0.0, image.peak)
+    if image.channels == 4:
+        values = values[..., :3] + (1.0 - values[..., 3:])
+    return values / image.peak
 
 
 def protocol(image: PictureSource) -> dict[str, Any]:

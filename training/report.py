@@ -18,7 +18,7 @@ from polyfield.files import replacing
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Report", "Section", "loss_curve", "picture", "table"]
+__all__ = ["Report", "Section", "loss_curves", "picture", "table"]
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
@@ -29,6 +29,8 @@ td + td { font-variant-numeric: tabular-nums; }
 figure { display: inline-block; margin: 0 .8rem .8rem 0; } img, video { max-width: 100%; }
 figcaption { color: #555; font-size: .9rem; } pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; }
 """
+
+_COLORS = ("#2859c8", "#c8472b", "#2f8f4e", "#8a4fbf", "#b8860b", "#177e89", "#c2185b", "#555555")
 
 
 @dataclass
@@ -111,41 +113,57 @@ def picture(image: "Image | Path", caption: str) -> str:
     return f"<figure>{shown}<figcaption>{text}</figcaption></figure>"
 
 
-def loss_curve(entries: Sequence[Mapping[str, Any]], width: int = 640, height: int = 240) -> str:
-    """Draw the loss over the seconds of a run, on a logarithmic scale, as SVG.
+def loss_curves(
+    logs: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 640, height: int = 240
+) -> str:
+    """Draw the loss over the seconds of runs, on a logarithmic scale, as SVG.
 
     Args:
-        entries: Of the log; those without a loss above 0 are left out.
+        logs: The entries of each run's log by the run's name; entries without a loss above 0 are left out.
         width: Of the drawing in pixels.
         height: Of the drawing in pixels.
     """
-    points = [(e["seconds"], math.log10(e["loss"])) for e in entries if e.get("loss", 0) > 0]
-    if len(points) < 2:
+    lines = {name: _points(entries) for name, entries in logs.items()}
+    lines = {name: points for name, points in lines.items() if len(points) >= 2}
+    if not lines:
         return "<p>The log is too short for a curve.</p>"
-    points = _averaged(points, 200)
-    end = max(x for x, _ in points) or 1.0
-    low = math.floor(min(y for _, y in points))
-    high = max(math.ceil(max(y for _, y in points)), low + 1)
+    every = [point for points in lines.values() for point in points]
+    end = max(x for x, _ in every) or 1.0
+    low = math.floor(min(y for _, y in every))
+    high = max(math.ceil(max(y for _, y in every)), low + 1)
     left, bottom, top = 48, height - 28, 10
 
-    def place(x: float, y: float) -> str:
+    def place(x: float, y: float) -> tuple[str, str]:
         across = left + (width - left - 10) * x / end
-        return f"{across:.1f},{bottom - (bottom - top) * (y - low) / (high - low):.1f}"
+        return f"{across:.1f}", f"{bottom - (bottom - top) * (y - low) / (high - low):.1f}"
 
     grid = []
     for decade in range(low, high + 1):
-        x, y = place(0, decade).split(",")
+        x, y = place(0, decade)
         grid.append(f'<line x1="{x}" y1="{y}" x2="{width - 10}" y2="{y}" stroke="#ddd"/>')
         grid.append(f'<text x="4" y="{float(y) + 4:.0f}" font-size="12">1e{decade}</text>')
-    line = " ".join(place(x, y) for x, y in points)
+    drawn = []
+    for number, (name, points) in enumerate(lines.items()):
+        color = _COLORS[number % len(_COLORS)]
+        path = " ".join(",".join(place(x, y)) for x, y in points)
+        drawn.append(
+            f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{path}"/>'
+            f'<text x="{width - 14}" y="{24 + 16 * number}" font-size="12" text-anchor="end" '
+            f'fill="{color}">{html.escape(name)}</text>'
+        )
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="loss over time">'
-        + "".join(grid)
-        + f'<polyline fill="none" stroke="#2859c8" stroke-width="2" points="{line}"/>'
+        + "".join(grid + drawn)
         + f'<text x="{left}" y="{height - 8}" font-size="12">0 s</text>'
         + f'<text x="{width - 10}" y="{height - 8}" font-size="12" text-anchor="end">{end:.0f} s</text>'
         + "</svg>"
     )
+
+
+def _points(entries: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """Seconds and decades of the loss."""
+    points = [(e["seconds"], math.log10(e["loss"])) for e in entries if e.get("loss", 0) > 0]
+    return _averaged(points, 200) if points else []
 
 
 def _averaged(points: Sequence[tuple[float, float]], count: int) -> list[tuple[float, float]]:

@@ -15,6 +15,7 @@ _API = {
     "load": "polyfield.fields.model_file",
     "train": "polyfield.training.api",
     "fit": "polyfield.training.fit",
+    "compare": "polyfield.training.compare",
     "evaluate": "polyfield.training.api",
     "render": "polyfield.training.rendering",
     "load_scene": "polyfield.datasets",

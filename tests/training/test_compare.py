@@ -1,0 +1,106 @@
+"""Comparing fields: all alike, on one page, and nothing done twice or lost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from polyfield.errors import ConfigError, InputError, RunError
+from polyfield.training import compare as module
+from polyfield.training.compare import compare
+from polyfield.training.comparison_page import _worst
+from polyfield.training.loop import Control
+
+TINY = ("field.encoder.levels=2", "train.batch=256")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.png"
+    Image.linear_gradient("L").resize((64, 40)).convert("RGB").save(path)
+    return path
+
+
+def test_fields_are_compared_on_one_page(image: Path, tmp_path: Path) -> None:
+    done = compare(image, fields=["hashgrid"], out=tmp_path / "c", steps=20, changes=TINY)
+    (row,) = done.rows
+    metrics = json.loads((tmp_path / "c/hashgrid/metrics.json").read_text())
+    shared = row.keys() & metrics.keys()
+    assert {"psnr", "ssim", "parameters", "stored_values", "bytes", "steps"} <= shared
+    assert all(row[key] == metrics[key] for key in shared)
+    assert json.loads((tmp_path / "c/comparison.json").read_text()) == done.rows
+    page = done.page.read_text()
+    assert f"{row['psnr']:.2f}" in page
+    assert page.count("data:image/png;base64,") == 3  # the truth, the field, its error
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_resuming_keeps_what_is_done(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"fields": ["hashgrid"], "out": tmp_path / "c", "changes": TINY}
+    first = compare(image, steps=20, **settings)
+    with pytest.raises(InputError, match="not empty"):
+        compare(image, steps=20, **settings)
+    monkeypatch.setattr(module, "fit", None)  # must not be called
+    assert compare(image, steps=20, resume=True, **settings).rows == first.rows
+
+
+def test_an_interrupted_comparison_says_so_and_goes_on(image: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"fields": ["hashgrid"], "out": tmp_path / "c", "changes": TINY}
+    control = Control()
+    control.stop.set()
+    stopped = compare(image, steps=20, control=control, **settings)
+    assert (stopped.rows, stopped.interrupted) == ([], True)
+    assert not stopped.page.exists()
+    assert compare(image, resume=True, **settings).rows[0]["steps"] == 20
+
+
+def test_a_run_that_fails_does_not_stop_the_others(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RunError("Training stopped at step 3.")
+
+    monkeypatch.setattr(module, "fit", fail)
+    done = compare(image, fields=["hashgrid"], out=tmp_path / "c", steps=20)
+    assert done.rows == [{"field": "hashgrid", "failed": "Training stopped at step 3."}]
+
+
+def test_posed_images_are_compared_on_a_view(tmp_path: Path) -> None:
+    changes = ("train.samples=2048", "render.resolution=32")
+    done = compare(
+        "builtin",
+        fields=["hashgrid", "kplanes"],
+        out=tmp_path / "c",
+        steps=3,
+        downscale=4,
+        changes=changes,
+    )
+    assert [row["field"] for row in done.rows] == ["hashgrid", "kplanes"]
+    assert done.page.read_text().count("data:image/png;base64,") == 5
+
+
+def test_wrong_wishes_are_refused_before_anything_is_trained(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    with pytest.raises(ConfigError, match="no field preset 'hashgrit'"):
+        compare(image, fields=["hashgrid", "hashgrit"], out=out)
+    with pytest.raises(InputError, match="compared once"):
+        compare(image, fields=["hashgrid", "hashgrid"], out=out)
+    with pytest.raises(InputError, match="Name the fields"):
+        compare(image, fields=[], out=out)
+    with pytest.raises(InputError, match="nothing to fit --as 'sculpture'"):
+        compare(image, fields=["hashgrid"], out=out, kind="sculpture")
+    assert not out.exists()
+
+
+def test_the_worst_square_holds_the_largest_error() -> None:
+    error = torch.zeros(200, 320)
+    error[150:160, 250:260] = 1.0
+    y, x = _worst(error)
+    assert y.start <= 150 < 160 <= y.stop <= 200
+    assert x.start <= 250 < 260 <= x.stop <= 320
+    assert _worst(torch.ones(5, 9)) == (slice(0, 5), slice(0, 5))

@@ -1,0 +1,183 @@
+"""Training several fields alike on one thing, and laying side by side what came of it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from polyfield.errors import InputError, RunError
+from polyfield.fields.presets import preset
+from polyfield.files import write_json
+from polyfield.training.api import train
+from polyfield.training.comparison_page import Shown, comparison_page
+from polyfield.training.fit import KINDS, fit
+from polyfield.training.loop import Control
+from polyfield.training.progress import Progress
+from polyfield.training.run_folder import RunFolder
+from polyfield.training.running import Tell, TrainResult
+
+__all__ = ["Comparison", "compare", "comparison_row"]
+
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".exr"})
+_TABLE = "comparison.json"
+_PAGE = "comparison.html"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        rows: A dictionary for each field, in the order in which they were named: see `comparison_row`; with "failed",
+            a sentence, where a run failed.
+        page: The HTML page.
+        interrupted: Whether it was asked to stop before all were done; what is done is kept.
+    """
+
+    rows: list[dict[str, Any]]
+    page: Path
+    interrupted: bool
+
+
+def compare(
+    source: Path | str,
+    *,
+    fields: Sequence[str],
+    out: Path | str,
+    kind: str | None = None,
+    budget: float | None = None,
+    steps: int | None = None,
+    downscale: int = 1,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    on_progress: Tell = lambda _: None,
+    control: Control | None = None,
+) -> Comparison:
+    """Train several presets alike, each into a run folder of its own, and write a page about them.
+
+    Args:
+        source: A folder of posed images or "builtin", or an image file.
+        fields: Names of presets.
+        out: Folder; the runs are folders in it, named as their presets.
+        kind: What to fit, one of `polyfield.training.fit.KINDS`; None: posed images, or "image" for an image file.
+        budget, steps: How long each may take: seconds (60 where neither is given), or steps.
+        downscale: Of posed images.
+        seed: Of each run.
+        changes: Settings of each run, such as "train.samples=8192".
+        resume: Keep the runs in `out` that are done, go on with one that is not.
+        overwrite: Replace the runs in `out`.
+        threads: Number of threads.
+        on_progress: Told how it goes.
+        control: Stops from outside.
+
+    Raises:
+        InputError: Something that was given cannot be used.
+    """
+    if kind is None and Path(source).suffix.lower() in _PICTURES:
+        kind = "image"
+    _check_fields(fields, kind)
+    out = Path(out)
+    _check_out(out, fields, resume, overwrite)
+    control = control or Control()
+    length = (60.0 if budget is None and steps is None else budget, steps)
+
+    def run(name: str) -> TrainResult:
+        folder = out / name
+        going_on = resume and (folder / "config.json").exists()
+        if going_on and (metrics := RunFolder.open(folder).read_metrics()):
+            return TrainResult(folder, int(metrics["steps"]), False, metrics)
+        settings: dict[str, Any] = {
+            "out": folder,
+            "budget": None if going_on else length[0],
+            "steps": None if going_on else length[1],
+            "field": name,
+            "seed": seed,
+            "changes": changes,
+            "resume": going_on,
+            "overwrite": overwrite,
+            "threads": threads,
+            "on_progress": on_progress,
+            "control": control,
+        }
+        if kind is None:
+            return train(source, downscale=downscale, **settings)
+        return fit(source, kind=None if going_on else kind, **settings)
+
+    rows, interrupted = [], False
+    for number, name in enumerate(fields):
+        on_progress(Progress(message=f"Field {number + 1} of {len(fields)}: {name}."))
+        row, interrupted = _row(name, run)
+        if interrupted:
+            break
+        rows.append(row)
+    page = out / _PAGE
+    if rows:
+        out.mkdir(parents=True, exist_ok=True)  # a run that failed may have left no folder
+        shown = Shown(str(source), kind, out)
+        comparison_page(shown, rows).write(page)
+        _write_rows(out / _TABLE, rows)
+    return Comparison(rows, page, interrupted)
+
+
+def comparison_row(result: TrainResult) -> dict[str, Any]:
+    """Give what is compared of a run: quality, sizes, speed.
+
+    Returns:
+        The run's metrics of one number each, and "samples_per_second": evaluations of the field while it was trained.
+    """
+    metrics = result.metrics
+    log = RunFolder.open(result.run).read_log()
+    seconds = log[-1]["seconds"] if log else math.nan
+    keys = (
+        "field",
+        "psnr",
+        "ssim",
+        "parameters",
+        "stored_values",
+        "bytes",
+        "steps",
+        "train_seconds",
+    )
+    return {
+        **{key: metrics[key] for key in keys if key in metrics},
+        "samples_per_second": sum(entry["samples"] for entry in log) / seconds if seconds else None,
+    }
+
+
+def _row(name: str, run: Callable[[str], TrainResult]) -> tuple[dict[str, Any], bool]:
+    try:
+        result = run(name)
+    except RunError as error:
+        return {"field": name, "failed": str(error)}, False
+    if result.interrupted:
+        return {}, True
+    return comparison_row(replace(result, metrics={**result.metrics, "field": name})), False
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    try:
+        write_json(path, rows)
+    except OSError as error:
+        raise RunError(f"{path} could not be written: {error.strerror}.") from None
+
+
+def _check_fields(fields: Sequence[str], kind: str | None) -> None:
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"There is nothing to fit --as {kind!r}; known: {', '.join(KINDS)}.")
+    if not fields:
+        raise InputError("Name the fields to compare, as --fields hashgrid,kplanes.")
+    for name in fields:
+        preset(name, kind or "radiance")
+    if len(set(fields)) < len(fields):
+        raise InputError(f"Each field is compared once, but --fields is {','.join(fields)}.")
+
+
+def _check_out(out: Path, fields: Sequence[str], resume: bool, overwrite: bool) -> None:
+    """Refuse a folder with something in it, unless it was said what to do with that."""
+    for name in fields:
+        going_on = resume and (out / name / "config.json").exists()
+        RunFolder.check(out / name, resume=going_on, overwrite=overwrite)
