@@ -29,7 +29,9 @@ def configure(parser: Parser) -> None:
         "--fields", required=True, metavar="A,B,C", help="presets, as hashgrid,kplanes"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
-    parser.add_argument("--as", dest="kind", type=choice("image"), metavar="KIND", help="image")
+    parser.add_argument(
+        "--as", dest="kind", type=choice("image", "sphere"), metavar="KIND", help="image, sphere"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--budget", type=duration, metavar="TIME", help="of each (default 60s)")
     length.add_argument("--steps", type=whole(1, 10**9), metavar="N", help="of each")

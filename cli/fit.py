@@ -1,4 +1,4 @@
-"""`polyfield fit`: fit a field to an image."""
+"""`polyfield fit`: fit a field to an image, or to a function on the sphere."""
 
 import argparse
 from functools import partial
@@ -18,7 +18,9 @@ def configure(parser: Parser) -> None:
     """Add the arguments."""
     parser.set_defaults(command="fit")
     parser.add_argument("file", nargs="?", metavar="FILE", help="image; not needed with --resume")
-    parser.add_argument("--as", dest="kind", type=choice("image"), metavar="KIND", help="image")
+    parser.add_argument(
+        "--as", dest="kind", type=choice("image", "sphere"), metavar="KIND", help="image, sphere"
+    )
     add_run_arguments(parser)
 
 

@@ -3,17 +3,19 @@
 coordinates in [0, 1]^D -> encoder -> head -> values
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from polyfield.errors import ConfigError
 from polyfield.fields.parted import PartedField, fill_slots
 from polyfield.fields.registry import build_encoder, build_head
 
-__all__ = ["Picture", "SignalConfig", "SignalField"]
+__all__ = ["Globe", "Picture", "SignalConfig", "SignalField"]
 
 _SLOTS = {"encoder": "encoders", "head": "heads"}
 
@@ -38,6 +40,49 @@ class Picture:
             )
         if self.channels not in (3, 4):
             raise ConfigError(f"An image field has 3 or 4 channels, not {self.channels}.")
+
+    dim: ClassVar[int] = 2
+
+    @staticmethod
+    def points(ids: Int64[Tensor, " N"], width: int, height: int) -> Float[Tensor, "N 2"]:
+        """Centres of pixels (row * width + column) of a picture of any size, in the unit square."""
+        return _centres(ids, width, height)
+
+
+@dataclass(frozen=True)
+class Globe:
+    """The domain of a function on the sphere: its points are (direction + 1) / 2 in the unit cube.
+
+    Drawn, and given as an image, it is a picture of pixels of equal angles: longitude -180 to 180 degrees from left to
+    right, latitude 90 to -90 downwards. Longitude 0 on the equator is x, 90 is y, the north pole is z.
+
+    Attributes:
+        width, height: Of the picture that it was fitted to, 1 to 2^20 pixels.
+        channels: 3 or 4, as of a `Picture`.
+    """
+
+    width: int
+    height: int
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        Picture(self.width, self.height, self.channels)
+
+    dim: ClassVar[int] = 3
+
+    @staticmethod
+    def points(ids: Int64[Tensor, " N"], width: int, height: int) -> Float[Tensor, "N 3"]:
+        """Where the centres of pixels (row * width + column) lie on the sphere, in the unit cube."""
+        u, v = _centres(ids, width, height).unbind(1)
+        longitude, latitude = (2.0 * u - 1.0) * math.pi, (0.5 - v) * math.pi
+        ring = latitude.cos()
+        place = [ring * longitude.cos(), ring * longitude.sin(), latitude.sin()]
+        return (torch.stack(place, 1) + 1.0) / 2.0
+
+
+def _centres(ids: Tensor, width: int, height: int) -> Tensor:
+    place = torch.stack([ids % width, ids // width], 1)
+    return (place.float() + 0.5) / torch.tensor([width, height])
 
 
 @dataclass(frozen=True)
@@ -66,7 +111,6 @@ class SignalField(PartedField):
         seed: Of the initial weights.
 
     Example:
-        >>> import torch
         >>> config = SignalConfig({"kind": "frequency"}, {"kind": "mlp"})
         >>> SignalField(config, dim=2, outputs=3)(torch.rand(5, 2)).shape
         torch.Size([5, 3])

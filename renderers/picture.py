@@ -1,4 +1,4 @@
-"""Drawing image fields: a picture is the field at the centres of its pixels."""
+"""Drawing fields of images and of the sphere: a picture is the field at the centres of its pixels."""
 
 import torch
 from jaxtyping import Float
@@ -6,35 +6,42 @@ from torch import Tensor
 
 from polyfield.errors import ConfigError, InputError
 from polyfield.fields.model import Model
-from polyfield.fields.signal import SignalField
+from polyfield.fields.signal import Globe, Picture, SignalField
 
 __all__ = ["draw_picture"]
 
 _CHUNK = 1 << 17  # pixels at once
 _MOST = 1 << 28  # pixels of a picture in memory
+_DOMAINS: dict[str, type[Picture] | type[Globe]] = {"image": Picture, "sphere": Globe}
 
 
 @torch.no_grad()
-def draw_picture(model: Model, width: int, height: int) -> Float[Tensor, "H W C"]:
-    """Draw an image field at any size.
+def draw_picture(
+    model: Model, width: int, height: int, rows: slice = slice(None)
+) -> Float[Tensor, "R W C"]:
+    """Draw a field at any size.
 
     Args:
-        model: Of kind "image".
+        model: Of kind "image" or "sphere"; the latter as longitude and latitude, see `Globe`.
         width, height: In pixels.
+        rows: Which rows of it are wanted.
 
     Raises:
         ConfigError: It is a model of another kind.
         InputError: The picture has no pixels, or too many.
     """
     field = model.module
-    if not isinstance(field, SignalField) or field.dim != 2:
-        raise ConfigError(f"A picture is drawn of an image field, not of a {model.kind} model.")
-    if not (width >= 1 and height >= 1 and width * height <= _MOST):
-        raise InputError(f"A picture must have 1 to {_MOST} pixels, not {width}x{height}.")
-    result = torch.empty(height * width, field.outputs)
-    size = torch.tensor([width, height])
+    if not isinstance(field, SignalField) or model.kind not in _DOMAINS:
+        raise ConfigError(
+            f"A picture is drawn of an image or a sphere, not of a {model.kind} model."
+        )
+    points = _DOMAINS[model.kind].points
+    begin, end, _ = rows.indices(max(height, 0))
+    if not 1 <= (end - begin) * width <= _MOST:
+        raise InputError(f"A picture must have 1 to {_MOST} pixels, not {width}x{end - begin}.")
+    result = torch.empty((end - begin) * width, field.outputs)
     for first in range(0, len(result), _CHUNK):
-        ids = torch.arange(first, min(first + _CHUNK, len(result)))
-        place = torch.stack([ids % width, ids // width], 1)
-        result[ids[0] : ids[-1] + 1] = field((place.float() + 0.5) / size)
-    return result.view(height, width, -1)
+        last = min(first + _CHUNK, len(result))
+        ids = torch.arange(begin * width + first, begin * width + last)
+        result[first:last] = field(points(ids, width, height))
+    return result.view(end - begin, width, -1)

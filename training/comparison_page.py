@@ -58,7 +58,7 @@ def comparison_page(shown: Shown, rows: Sequence[dict[str, Any]]) -> Report:
         logs = {r["field"]: RunFolder.open(shown.out / r["field"]).read_log() for r in done}
         sections.append(Section("Loss over time", [loss_curves(logs)]))
         sections.append(Section("Side by side", _crops(shown, [row["field"] for row in done])))
-    what = "posed images" if shown.kind is None else f"an {shown.kind}"
+    what = "posed images" if shown.kind is None else f"one {shown.kind}"
     about = f"{len(rows)} fields, trained alike on {what}: {Path(shown.source).name}."
     return Report("Polyfield: a comparison", about, sections)
 

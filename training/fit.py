@@ -37,7 +37,7 @@ from polyfield.training.signal import SignalTask, SignalTraining
 
 __all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit"]
 
-KINDS = ("image",)
+KINDS = ("image", "sphere")
 """What can be fitted."""
 
 
@@ -101,7 +101,7 @@ def fit(
 
     Args:
         file: The image; with `resume` None, for the file that the run names.
-        kind: "image". Not given with `resume`.
+        kind: "image", or "sphere" for an image of longitude and latitude. Not given with `resume`.
         out: Run folder.
         field: Name of a preset for this kind.
         budget, steps: How long: seconds (60 where neither is given), or steps. Not given with `resume`.

@@ -1,5 +1,6 @@
 """Fitting an image: its pixels as batches, and how good the field's picture is."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from polyfield.datasets.pictures import save_png
 from polyfield.fields.model import Model
 from polyfield.fields.signal import Picture
 from polyfield.renderers.picture import draw_picture
-from polyfield.training.metrics import psnr, ssim
+from polyfield.training.metrics import ssim
 
 __all__ = [
     "MODEL",
     "PixelBatches",
     "batches",
+    "compare_picture",
     "domain",
     "load",
     "measure",
@@ -30,6 +32,8 @@ __all__ = [
 _SHARE = 0.25  # of the memory that is free, for the pixels
 _MOST_POINTS = 1 << 22  # that parts are placed by
 _MOST_COMPARED = 1 << 24  # pixels of a picture that SSIM is computed of
+_BAND = 1 << 20  # pixels compared at once
+_BEST = 100.0  # dB: a picture that is right to the last bit shall not have an infinite quality
 _ERROR_GAIN = 10.0  # of the picture of errors
 
 MODEL = "image"
@@ -83,23 +87,48 @@ def batches(image: PictureSource) -> PixelBatches:
 
 
 def measure(model: Model, image: PictureSource, pictures: Path | None) -> dict[str, Any]:
-    """Compare the field's picture with the image.
+    """Compare the field's picture with the image: see `compare_picture`, each pixel counting alike."""
+    return compare_picture(model, image, pictures, torch.ones(image.height))
+
+
+def compare_picture(
+    model: Model, image: PictureSource, pictures: Path | None, weights: Float[Tensor, " H"]
+) -> dict[str, Any]:
+    """Compare the picture that a field gives with an image.
 
     Values are clamped to what the image can hold. With transparency both are put on white.
 
     Args:
-        model: Of kind "image".
+        model: Of an image or a sphere.
         image: What it should look like.
         pictures: Folder for the picture, and for its error ten times enlarged; None: not written.
+        weights: How much the pixels of a row count in PSNR.
+
+    Returns:
+        "psnr", at most 100, and "ssim"; None for a picture of more than 2^24 pixels, of which no picture is written.
     """
-    truth = image.values(slice(None)).view(image.height, image.width, -1)
-    seen = draw_picture(model, image.width, image.height)
-    seen, truth = on_white(seen, image), on_white(truth, image)
+    band = max(1, _BAND // image.width)
+    drawn = []
+    small = len(image) <= _MOST_COMPARED
+    total = 0.0
+    for first in range(0, image.height, band):
+        rows = slice(first, min(first + band, image.height))
+        seen = on_white(draw_picture(model, image.width, image.height, rows), image)
+        pixels = slice(first * image.width, rows.stop * image.width)
+        truth = on_white(image.values(pixels).view(seen.shape[0], image.width, -1), image)
+        squares = (seen.double() - truth.double()).square().mean((1, 2))
+        total += float((squares * weights[rows]).sum())
+        if small:
+            drawn.append((seen, truth))
+    error = total / float(weights.double().sum())
+    quality = min(-10 * math.log10(error), _BEST) if error > 0 else _BEST
+    if not small:
+        return {"psnr": quality, "ssim": None}
+    seen, truth = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     if pictures is not None:
         save_png(pictures / "reconstruction.png", seen)
         save_png(pictures / "error.png", (seen - truth).abs() * _ERROR_GAIN)
-    compared = seen.shape[0] * seen.shape[1] <= _MOST_COMPARED
-    return {"psnr": psnr(seen, truth), "ssim": ssim(seen, truth) if compared else None}
+    return {"psnr": quality, "ssim": ssim(seen, truth)}
 
 
 def on_white(values: Float[Tensor, "H W C"], image: PictureSource) -> Float[Tensor, "H W 3"]:

@@ -6,13 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polyfield.config import from_json
 from polyfield.datasets.pictures import depth_picture, save_png, save_video
 from polyfield.datasets.wishes import whole_number
 from polyfield.errors import InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model
-from polyfield.fields.signal import Picture
 from polyfield.renderers.camera_path import CameraPath, FrameSize, camera_path
 from polyfield.renderers.picture import draw_picture
 from polyfield.renderers.registry import renderer_for
@@ -37,13 +35,13 @@ def render(
     threads: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
-    """Draw a run along a path, or the picture that an image field holds.
+    """Draw a run along a path, or the picture that a field of an image or of the sphere holds.
 
     Args:
         run: Run folder or field file.
-        path: "orbit", "spiral", "test" (the held-out views) or a camera file. None for an image field.
-        out: A .mp4 file, or a folder for PNG pictures; of an image field a .png file.
-        width, height: Of the frames; None: as the photographs are, of an image field so that its shape is kept.
+        path: "orbit", "spiral", "test" (the held-out views) or a camera file. None for a picture.
+        out: A .mp4 file, or a folder for PNG pictures; of a picture a .png file.
+        width, height: Of the frames; None: as the photographs are, of a picture so that its shape is kept.
         fps, frames: Of the video; None: 30 and 120, or as the camera file says.
         depth: Draw distances instead of colours.
         threads: Number of threads.
@@ -66,8 +64,8 @@ def render(
             whole_number(value, name, low, high)
     out = Path(out)
     model = model_file.load(run)
-    if model.kind == "image":
-        return _draw_image(model, path, out, (width, height))
+    if "width" in model.config["domain"]:
+        return _draw_still(model, path, out, (width, height))
     video = out.suffix.lower() == ".mp4"
     if out.suffix and not video:
         raise InputError(f"--out must end in .mp4, or name a folder for pictures, but is {out}.")
@@ -101,19 +99,19 @@ def render(
     return _write(out, video, chosen, pictures())
 
 
-def _draw_image(
+def _draw_still(
     model: Model, path: str | None, out: Path, wanted: tuple[int | None, int | None]
 ) -> Path:
     if path is not None:
-        raise InputError("An image has no camera path; leave --path away.")
+        raise InputError(f"{out.name}: a picture has no camera path; leave --path away.")
     if out.suffix.lower() != ".png":
-        raise InputError(f"The picture of an image field goes to a .png file, not to {out}.")
-    own = from_json(Picture, model.config["domain"], "domain")
+        raise InputError(f"A picture goes to a .png file, not to {out}.")
+    own_width, own_height = model.config["domain"]["width"], model.config["domain"]["height"]
     width, height = wanted
     if width is None:
-        width = own.width if height is None else round(own.width * height / own.height)
+        width = own_width if height is None else round(own_width * height / own_height)
     if height is None:
-        height = round(own.height * width / own.width)
+        height = round(own_height * width / own_width)
     picture = draw_picture(model, max(width, 1), max(height, 1))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

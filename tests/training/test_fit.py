@@ -16,8 +16,9 @@ from polyfield.fields import model_file
 from polyfield.fields.presets import preset_names
 from polyfield.renderers.picture import draw_picture
 from polyfield.training.api import evaluate, train
-from polyfield.training.fit import fit
+from polyfield.training.fit import KINDS, fit
 from polyfield.training.fit_image import PixelBatches
+from polyfield.training.fit_sphere import GlobeBatches
 from polyfield.training.loop import Control
 from polyfield.training.rendering import render
 
@@ -89,12 +90,14 @@ def test_a_resumed_fit_ends_with_the_same_bits(image: Path, tmp_path: Path, stop
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-@pytest.mark.parametrize("name", preset_names("image"))
-def test_every_preset_fits(image: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in preset_names(kind)]
+)
+def test_every_preset_fits(image: Path, tmp_path: Path, kind: str, name: str) -> None:
     few = ("train.batch=512",)
-    result = fit(image, out=tmp_path / "run", field=name, steps=3, changes=few)
+    result = fit(image, kind=kind, out=tmp_path / "run", field=name, steps=3, changes=few)
     assert np.isfinite(result.metrics["psnr"])
-    assert model_file.load(tmp_path / "run").kind == "image"
+    assert model_file.load(tmp_path / "run").kind == kind
 
 
 @pytest.mark.parametrize("count", [1, 100, 1535, 1536, 9999])
@@ -121,6 +124,37 @@ def test_transparent_images_are_compared_on_white(tmp_path: Path) -> None:
     assert shown[0, 0].min() > 225  # white where nothing is
 
 
+def test_a_sphere_is_one_at_its_seam_and_poles(tmp_path: Path) -> None:
+    v, u = (np.mgrid[0:40, 0:80] + 0.5) / [[[40]], [[80]]]
+    longitude, latitude = (2 * u - 1) * np.pi, (0.5 - v) * np.pi
+    x, y, z = (
+        np.cos(latitude) * np.cos(longitude),
+        np.cos(latitude) * np.sin(longitude),
+        np.sin(latitude),
+    )
+    pixels = 0.5 + 0.4 * np.stack([x * y * 2, z**3, np.sin(4 * x)], -1)
+    Image.fromarray((255 * pixels).round().astype(np.uint8)).save(tmp_path / "map.png")
+    settings: dict[str, Any] = {"kind": "sphere", "steps": 400, "changes": ["train.batch=1024"]}
+    result = fit(tmp_path / "map.png", out=tmp_path / "run", field="location", **settings)
+    # Polynomials of low degree and a smooth sine: what is left is the noise of 8 bits and of the last steps.
+    assert result.metrics["psnr"] > 35.0
+    seen = draw_picture(model_file.load(tmp_path / "run"), 80, 40)
+    # A pixel apart on both sides of the seam as anywhere else; the pole's row is a ring of radius 0.04 and so nearly of
+    # one colour: sin(4 x) has 0.4 * 4 * 0.04 / sqrt(2) of standard deviation there.
+    assert (seen[:, 0] - seen[:, -1]).abs().max() < 0.1
+    assert seen[0].std(0).max() < 0.06
+
+
+def test_areas_of_the_sphere_count_alike(image: Path) -> None:
+    batches = GlobeBatches(load_picture(image))
+    points, _ = batches.next(20000, torch.Generator().manual_seed(0))
+    height = 2 * points[:, 2] - 1
+    # Rings of equal height have equal areas (Archimedes); rows of pixels blur the rings' edges.
+    counts = torch.histc(height, bins=4, min=-1.0, max=1.0) / 20000
+    assert torch.allclose(counts, torch.full((4,), 0.25), atol=0.02)
+    assert torch.allclose((2 * points - 1).norm(dim=1), torch.ones(20000), atol=1e-6)
+
+
 def test_a_picture_of_any_size(image: Path, tmp_path: Path) -> None:
     short(image, tmp_path / "run")
     render(tmp_path / "run", out=tmp_path / "a.png", height=64)
@@ -128,7 +162,7 @@ def test_a_picture_of_any_size(image: Path, tmp_path: Path) -> None:
         assert seen.size == (96, 64)
     with pytest.raises(InputError, match="no camera path"):
         render(tmp_path / "run", path="orbit", out=tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"to a \.png file"):
+    with pytest.raises(InputError, match=r"goes to a \.png file"):
         render(tmp_path / "run", out=tmp_path / "a.mp4")
 
 
