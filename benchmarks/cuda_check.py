@@ -249,6 +249,8 @@ class Checks:
             (MlpShape(63, 257, 256, 8, skips=(5,), bias=True), 0),
             (MlpShape(7, 5, 30, 3, activation="sine", scale=3.0, skips=(1, 3), bias=True), 2),
             (MlpShape(19, 1, 100, 2, activation="softplus", scale=10.0), 0),
+            (MlpShape(64, 3, 64, 1, activation="gaussian", bias=True), 0),
+            (MlpShape(36, 3, 64, 2, bias=True, composition=(1.0, 10.0)), 0),
         ):
             weights = self.random(shape.parameters) * (1.4 / shape.width**0.5)
             x = self.random(shape.inputs - extra, n).t()
@@ -258,12 +260,12 @@ class Checks:
             where = (condition.data_ptr(), rows.data_ptr()) if extra else (0, 0)
             kind = ACTIVATIONS.index(shape.activation)
             skips = sum(1 << layer for layer in shape.skips)
-            last = 4 if shape.output_activation == "sigmoid" else 0
+            last = len(ACTIVATIONS) if shape.output_activation == "sigmoid" else 0
             sizes = shape.inputs, shape.outputs, shape.width, shape.hidden, kind, shape.bias, skips
             run = partial(
                 self.module.mlp_forward,
                 (*sizes, last),
-                shape.scale,
+                (shape.scale, *(shape.composition or (0.0, 0.0))),
                 ((x.data_ptr(), *x.stride()), x.shape[1], *where, rays, extra),
                 weights.data_ptr(),
                 (y.data_ptr(), *y.stride()),

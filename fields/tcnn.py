@@ -156,10 +156,12 @@ def write_network(shape: MlpShape) -> dict[str, Any]:
     Raises:
         ConfigError: tiny-cuda-nn has no such network: biases, skips or another activation.
     """
-    if shape.bias or shape.skips or shape.activation not in _ACTIVATIONS.values():
+    strange = shape.bias or shape.skips or shape.composition
+    if strange or shape.activation not in _ACTIVATIONS.values():
         raise ConfigError(
-            "A network for tiny-cuda-nn has no biases, no skips and the activation 'relu' or 'none', but "
-            f"this one has bias={shape.bias}, skips={shape.skips}, activation={shape.activation!r}."
+            "A network for tiny-cuda-nn has no biases, no skips, no composition and the activation 'relu' or 'none', "
+            f"but this one has bias={shape.bias}, skips={shape.skips}, composition={shape.composition}, "
+            f"activation={shape.activation!r}."
         )
     return {
         "otype": "FullyFusedMLP" if shape.width in (16, 32, 64, 128) else "CutlassMLP",

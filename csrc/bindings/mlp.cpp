@@ -6,9 +6,9 @@ namespace polyfield {
 namespace {
 
 MlpShape shape_of(int64_t inputs, int64_t outputs, int64_t width, int64_t hidden, int activation, float scale, bool bias,
-                  uint64_t skips, int output_activation) {
+                  uint64_t skips, int output_activation, double lowest_frequency, double highest_frequency) {
   return {inputs, outputs, width, hidden, static_cast<Activation>(activation),       scale, bias,
-          skips,  static_cast<Activation>(output_activation)};
+          skips,  static_cast<Activation>(output_activation), lowest_frequency, highest_frequency};
 }
 
 template <class T>

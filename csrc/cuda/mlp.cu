@@ -29,6 +29,7 @@ __device__ __forceinline__ float activate(Activation kind, float scale, float z)
     case Activation::relu: return fmaxf(z, 0.f);
     case Activation::sine: return sinf(scale * z);
     case Activation::softplus: return (fmaxf(scale * z, 0.f) + log1pf(expf(-fabsf(scale * z)))) / scale;
+    case Activation::gaussian: return expf(-0.5f * (z < 0.f ? 0.f : scale * z));
     case Activation::sigmoid: return 1.f / (1.f + expf(-z));
     default: return z;
   }
@@ -107,6 +108,7 @@ __global__ void __launch_bounds__(mlp_threads) mlp_values(MlpJob job) {
       if (shape.skips >> l & 1) bias += rows * inputs;
     }
   }
+  const double growth = shape.highest_frequency / shape.lowest_frequency;  // used where composed
   for (int l = 0; l < shape.hidden; ++l) {
     const int hidden_columns = l == 0 ? 0 : width;
     const int columns = l == 0 ? inputs : width + (shape.skips >> l & 1 ? inputs : 0);
@@ -116,6 +118,13 @@ __global__ void __launch_bounds__(mlp_threads) mlp_values(MlpJob job) {
     for (int r = 0; r < Rows; ++r) {
       if (mine + r >= width) continue;
       float* to = hidden + (mine + r) * tile_points + lane;
+      if (l == 0 && shape.composed()) {
+        const double place = width > 1 ? (mine + r) / (width - 1.0) : 0.0;
+        const float m = static_cast<float>(shape.lowest_frequency * pow(growth, place));
+        to[0] = sum[r][0] + sinf(m * sum[r][0]);
+        to[32] = sum[r][1] + sinf(m * sum[r][1]);
+        continue;
+      }
       to[0] = activate(shape.activation, shape.scale, sum[r][0]);
       to[32] = activate(shape.activation, shape.scale, sum[r][1]);
     }

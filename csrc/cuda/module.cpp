@@ -88,14 +88,16 @@ void bind_encoders(py::module_& m) {
 void bind_mlp(py::module_& m) {
   // sizes: inputs, outputs, width, hidden, activation, bias, skips, output activation; activations as `Activation`
   using Sizes = std::tuple<int64_t, int64_t, int64_t, int64_t, int, bool, uint64_t, int>;
+  // scale, lowest and highest frequency
+  using Scales = std::tuple<float, double, double>;
   // (matrix of x, its columns, condition, rows, condition rows, condition columns)
   using Input = std::tuple<Matrix, int64_t, Address, Address, int64_t, int64_t>;
   m.def(
       "mlp_forward",
-      [](const Sizes& s, float scale, const Input& in, Address weights, const Matrix& y, int64_t points, Address stream) {
+      [](const Sizes& s, const Scales& f, const Input& in, Address weights, const Matrix& y, int64_t points, Address stream) {
         const MlpShape shape = {std::get<0>(s), std::get<1>(s), std::get<2>(s), std::get<3>(s),
-                                static_cast<Activation>(std::get<4>(s)), scale, std::get<5>(s), std::get<6>(s),
-                                static_cast<Activation>(std::get<7>(s))};
+                                static_cast<Activation>(std::get<4>(s)), std::get<0>(f), std::get<5>(s), std::get<6>(s),
+                                static_cast<Activation>(std::get<7>(s)), std::get<1>(f), std::get<2>(f)};
         const MlpInput input = {as_matrix<const float>(std::get<0>(in)), std::get<1>(in),
                                 at<const float>(std::get<2>(in)),        at<const int32_t>(std::get<3>(in)),
                                 std::get<4>(in),                         std::get<5>(in)};

@@ -7,17 +7,21 @@
 
 namespace polyfield {
 
-enum class Activation { none = 0, relu = 1, sine = 2, softplus = 3, sigmoid = 4 };
+enum class Activation { none = 0, relu = 1, sine = 2, softplus = 3, gaussian = 4, sigmoid = 5 };
 
 // Weights lie flat: the matrices [out, in] of all layers, row-major, then (with bias) the biases of all layers. A
 // layer named in `skips` reads its hidden columns first and the network's input after them.
 struct MlpShape {
   int64_t inputs, outputs, width, hidden;  // hidden: number of hidden layers, 1..8
   Activation activation;  // of the hidden layers: not sigmoid
-  float scale;     // sine: sin(scale z); softplus: log(1 + exp(scale z)) / scale
+  float scale;     // sine: sin(scale z); softplus: log(1 + exp(scale z)) / scale; gaussian: exp(-max(scale z, 0) / 2)
   bool bias;
   uint64_t skips;  // bit l: layer l (0 is the first matrix) reads the input again
   Activation output_activation = Activation::none;  // or sigmoid
+  // The first hidden layer gives z + sin(m z) instead, m log-spaced over its columns between these two; 0: it does not.
+  double lowest_frequency = 0, highest_frequency = 0;
+
+  bool composed() const { return lowest_frequency > 0; }
 };
 
 // A matrix [points, features] in memory; one of the two strides is 1.

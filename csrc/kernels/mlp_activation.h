@@ -69,6 +69,10 @@ PF_INLINE vf activate(vf z, vf scale, vf inverse, vf& slope) {
     const vf e = exp(select(t < vf{}, t, -t));
     if (SLOPE) slope = select(t < vf{}, e, splat(1.f)) / (e + splat(1.f));
     return fma(log1p_unit(e), inverse, select(t < vf{}, vf{}, z));
+  } else if constexpr (A == Activation::gaussian) {
+    const vf half = splat(-0.5f) * scale, value = exp(relu(z) * half);
+    if (SLOPE) slope = select(z < vf{}, vf{}, half * value);  // at 0, the centre, that of the right side
+    return value;
   } else {
     return z;
   }
@@ -77,7 +81,9 @@ PF_INLINE vf activate(vf z, vf scale, vf inverse, vf& slope) {
 PF_INLINE vf sigmoid(vf z) { return splat(1.f) / (splat(1.f) + exp(-z)); }
 
 // Whether the backward pass needs stored slopes.
-constexpr bool smooth(Activation a) { return a == Activation::sine || a == Activation::softplus; }
+constexpr bool smooth(Activation a) {
+  return a == Activation::sine || a == Activation::softplus || a == Activation::gaussian;
+}
 
 }  // namespace POLYFIELD_ISA
 }  // namespace polyfield

@@ -26,7 +26,7 @@ struct BackDone {
 #pragma GCC unroll 4
         for (int j = 0; j < VECS; ++j) g.at[i][j] *= load(slopes + (o + i) * PANEL + n + j * W);
     }
-    E::store_gradients(panel, plain, activation == Activation::relu ? acts : nullptr, o, n, g);
+    E::store_gradients(panel, plain, slopes == nullptr && activation == Activation::relu ? acts : nullptr, o, n, g);
   }
 };
 

@@ -63,6 +63,7 @@ struct Network {
   int count = 0;
   int64_t parameters = 0;
   Layer layer[MAX_LAYERS];
+  float* frequencies = nullptr;  // of the first hidden layer's rows, where it is composed
 
   explicit Network(const MlpShape& s) : shape(s), count(static_cast<int>(s.hidden) + 1) {
     for (int l = 0; l < count; ++l) {
@@ -104,9 +105,15 @@ struct Network {
       layer[l].padded_bias = memory.cut<float>(outs(l));
       if (backward) layer[l].turned = memory.cut<word>(round_up(layer[l].columns, E::STEPS) * back_steps(l));
     }
+    if (shape.composed()) frequencies = memory.cut<float>(outs(0));
   }
 
   void pack(const float* flat, bool backward) {
+    const double growth = shape.highest_frequency / shape.lowest_frequency;
+    for (int64_t k = 0; shape.composed() && k < outs(0); ++k) {
+      const double place = shape.width > 1 ? static_cast<double>(k) / static_cast<double>(shape.width - 1) : 0.0;
+      frequencies[k] = k < shape.width ? static_cast<float>(shape.lowest_frequency * __builtin_pow(growth, place)) : 0.f;
+    }
     for (int l = 0; l < count; ++l) {
       const Layer& a = layer[l];
       const float* w = flat + a.weights;
@@ -133,6 +140,9 @@ struct Network {
   // Where column i of a layer's matrix lies in the padded panel.
   int64_t column_of(int l, int64_t i) const { return i < layer[l].lead ? i : layer[l].padded_lead + i - layer[l].lead; }
 
+  // Whether the slopes of what layer l reads cannot be told from it.
+  bool sloped(int l) const { return l > 0 && (smooth(shape.activation) || (l == 1 && shape.composed())); }
+
   double multiplies() const {
     double sum = 0;
     for (int l = 0; l < count; ++l) sum += static_cast<double>(layer[l].in) * static_cast<double>(layer[l].out);
@@ -156,10 +166,9 @@ struct Record {
   Record() = default;
   Record(const Network<E>& net, Cutter memory) { cut(net, memory); }
   void cut(const Network<E>& net, Cutter& memory) {
-    const bool sloped = smooth(net.shape.activation);
     for (int l = 0; l < net.count; ++l) {
       acts[l] = memory.cut<word>(net.panel_words(l));
-      slopes[l] = sloped && l > 0 ? memory.cut<float>(net.width_rows() * PANEL) : nullptr;
+      slopes[l] = net.sloped(l) ? memory.cut<float>(net.width_rows() * PANEL) : nullptr;
     }
   }
 };
@@ -193,6 +202,7 @@ struct HiddenDone {
   const float* bias;
   word* panel;
   float* slopes;  // [features][64] or nullptr
+  const float* frequencies;  // of the rows, or nullptr: not composed
 
   template <Activation A, bool SLOPE, int OUTS, int VECS>
   PF_INLINE void all(Block<OUTS, VECS>& z, float scale, float* slopes, int64_t o, int64_t n) {
@@ -210,13 +220,17 @@ struct HiddenDone {
   template <int OUTS, int VECS>
   __attribute__((always_inline)) void operator()(Block<OUTS, VECS>& z, int64_t o, int64_t n) const {
     if (shape.bias) add_bias(z, bias + o);
-    if (shape.activation == Activation::relu) all<Activation::relu, false>(z, 1.f, nullptr, o, n);
-    if (smooth(shape.activation)) {  // a copy, so that `z` can stay in registers on the way around this call
+    if (frequencies == nullptr && shape.activation == Activation::relu) all<Activation::relu, false>(z, 1.f, nullptr, o, n);
+    if (frequencies != nullptr || smooth(shape.activation)) {  // a copy, so that `z` can stay in registers around this call
       Block<OUTS, VECS> copy = z;
-      if (shape.activation == Activation::sine)
+      if (frequencies != nullptr)
+        compose(copy, o, n);
+      else if (shape.activation == Activation::sine)
         bend<Activation::sine>(copy, o, n);
-      else
+      else if (shape.activation == Activation::softplus)
         bend<Activation::softplus>(copy, o, n);
+      else
+        bend<Activation::gaussian>(copy, o, n);
       z = copy;
     }
     E::store(panel, o, n, z);
@@ -228,6 +242,28 @@ struct HiddenDone {
       all<A, false>(z, shape.scale, nullptr, o, n);
     else
       all<A, true>(z, shape.scale, slopes, o, n);
+  }
+
+  // z + sin(m z), m by row.
+  template <int OUTS, int VECS>
+  __attribute__((noinline)) void compose(Block<OUTS, VECS>& z, int64_t o, int64_t n) const {
+    if (slopes == nullptr)
+      add_sines<false>(z, frequencies + o, nullptr, n);
+    else
+      add_sines<true>(z, frequencies + o, slopes + o * PANEL, n);
+  }
+
+  template <bool SLOPE, int OUTS, int VECS>
+  PF_INLINE void add_sines(Block<OUTS, VECS>& z, const float* frequencies, float* slopes, int64_t n) {
+#pragma GCC unroll 16
+    for (int i = 0; i < OUTS; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < VECS; ++j) {
+        const vf m = splat(frequencies[i]);
+        vf slope = {};
+        z.at[i][j] += activate<Activation::sine, SLOPE>(z.at[i][j], m, m, slope);
+        if (SLOPE) polyfield::POLYFIELD_ISA::store(slopes + i * PANEL + n + j * W, slope + splat(1.f));
+      }
   }
 };
 
@@ -251,7 +287,7 @@ PF_INLINE void run_hidden(const Network<E>& net, word* const* acts, float* const
   for (int l = 0; l + 1 < net.count; ++l) {
     const Layer& a = net.layer[l];
     product<E>(Rows{a.rows, net.steps(l), 0}, Columns{acts[l], PANEL, 0}, net.outs(l), PANEL, net.steps(l), 1,
-               HiddenDone<E>{net.shape, a.padded_bias, acts[l + 1], slopes[l + 1]});
+               HiddenDone<E>{net.shape, a.padded_bias, acts[l + 1], slopes[l + 1], l == 0 ? net.frequencies : nullptr});
     if (net.shape.skips >> (l + 1) & 1)
       __builtin_memcpy(acts[l + 1] + net.layer[l + 1].padded_lead / E::PAIR * PANEL, acts[0],
                        net.panel_words(0) * sizeof(word));

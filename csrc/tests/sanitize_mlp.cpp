@@ -10,7 +10,9 @@ POLYFIELD_DRIVER(mlp, int64_t n) {
                              {7, 3, 19, 3, Activation::sine, 3.f, true, 0b1010},
                              {37, 1, 48, 2, Activation::softplus, 10.f, true, 0b10},
                              {1, 40, 1, 1, Activation::none, 1.f, false, 0},
-                             {20, 3, 64, 1, Activation::relu, 1.f, true, 0, Activation::sigmoid}};
+                             {20, 3, 64, 1, Activation::relu, 1.f, true, 0, Activation::sigmoid},
+                             {9, 2, 33, 1, Activation::gaussian, 1.f, true, 0},
+                             {6, 3, 21, 2, Activation::relu, 1.f, true, 0b10, Activation::none, 10., 100.}};
   for (const MlpShape& shape : shapes) {
     int64_t count = 0;
     for (int64_t l = 0; l <= shape.hidden; ++l) {

@@ -72,7 +72,7 @@ def mlp(
     keep = min(x.shape[0], _KEPT_BYTES // _bytes_a_point(shape, precision)) if wanted else 0
     arguments = (
         *(x, weights.contiguous(), condition, rows),
-        *(_sizes(shape), shape.scale, precision == "bf16", keep),
+        *(_sizes(shape), _scales(shape), precision == "bf16", keep),
     )
     result: Tensor
     if not native.at_once(x):
@@ -90,7 +90,8 @@ _KEPT_BYTES = 256 << 20
 
 def _bytes_a_point(shape: MlpShape, precision: str) -> int:
     columns = sum(columns for _, columns in shape.layers)
-    slopes = shape.hidden * shape.width if shape.activation in ("sine", "softplus") else 0
+    smooth = shape.activation not in ("none", "relu")
+    slopes = (shape.hidden if smooth else int(bool(shape.composition))) * shape.width
     return columns * (2 if precision == "bf16" else 4) + slopes * 4
 
 
@@ -135,7 +136,7 @@ def _check(
 
 def native_shape(shape: MlpShape) -> Any:
     """Make the shape as the native module takes it."""
-    return _native_shape(_sizes(shape), shape.scale)
+    return _native_shape(_sizes(shape), _scales(shape))
 
 
 def _sizes(shape: MlpShape) -> list[int]:
@@ -146,7 +147,11 @@ def _sizes(shape: MlpShape) -> list[int]:
     return [*sizes, kind, int(shape.bias), skips, last]
 
 
-def _shape(sizes: Sequence[int], scale: float) -> MlpShape:
+def _scales(shape: MlpShape) -> list[float]:
+    return [shape.scale, *(shape.composition or (0.0, 0.0))]
+
+
+def _shape(sizes: Sequence[int], scales: Sequence[float]) -> MlpShape:
     inputs, outputs, width, hidden, kind, bias, skips, last = sizes
     return MlpShape(
         inputs,
@@ -154,18 +159,20 @@ def _shape(sizes: Sequence[int], scale: float) -> MlpShape:
         width,
         hidden,
         activation=ACTIVATIONS[kind],
-        scale=scale,
+        scale=scales[0],
         output_activation=OUTPUT_ACTIVATIONS[last],
         skips=tuple(layer for layer in range(1, 9) if skips >> layer & 1),
         bias=bool(bias),
+        composition=tuple(scales[1:]) if scales[1] else (),
     )
 
 
-def _native_shape(sizes: Sequence[int], scale: float) -> Any:
+def _native_shape(sizes: Sequence[int], scales: Sequence[float]) -> Any:
     inputs, outputs, width, hidden, kind, bias, skips, last = sizes
     return native.core().MlpShape(
-        *(inputs, outputs, width, hidden, kind, scale, bool(bias), skips),
-        4 * last,  # numbered among all activations there
+        *(inputs, outputs, width, hidden, kind, scales[0], bool(bias), skips),
+        len(ACTIVATIONS) * last,  # numbered behind those of hidden layers there
+        *scales[1:],
     )
 
 
@@ -197,13 +204,13 @@ def _forward(
     condition: Tensor | None,
     rows: Tensor | None,
     sizes: Sequence[int],
-    scale: float,
+    scales: Sequence[float],
     bf16: bool,
     keep: int,
 ) -> tuple[Tensor, Tensor]:
     """Outputs, and what the backward pass needs of the first `keep` points."""
-    saved = _room(sizes, scale, bf16, keep)
-    return _outputs(x, weights, condition, rows, sizes, scale, bf16, saved, keep), saved
+    saved = _room(sizes, scales, bf16, keep)
+    return _outputs(x, weights, condition, rows, sizes, scales, bf16, saved, keep), saved
 
 
 def _outputs(
@@ -212,7 +219,7 @@ def _outputs(
     condition: Tensor | None,
     rows: Tensor | None,
     sizes: Sequence[int],
-    scale: float,
+    scales: Sequence[float],
     bf16: bool,
     saved: Tensor | None,
     keep: int,
@@ -220,7 +227,7 @@ def _outputs(
     y = _like(x, sizes[1])
     points = x.shape[0]
     fits = points == 0 or native.core().mlp_forward(
-        _native_shape(sizes, scale),
+        _native_shape(sizes, scales),
         _input(x, condition, rows),
         weights.data_ptr(),
         bf16,
@@ -237,9 +244,9 @@ def _outputs(
     return y
 
 
-def _room(sizes: Sequence[int], scale: float, bf16: bool, keep: int) -> Tensor:
+def _room(sizes: Sequence[int], scales: Sequence[float], bf16: bool, keep: int) -> Tensor:
     """Memory for what the forward pass leaves to the backward pass."""
-    panel = native.core().mlp_saved_bytes(_native_shape(sizes, scale), bf16, 1) if keep else 0
+    panel = native.core().mlp_saved_bytes(_native_shape(sizes, scales), bf16, 1) if keep else 0
     return torch.empty((keep + 63) // 64 * panel, dtype=torch.uint8)
 
 
@@ -249,11 +256,11 @@ def _forward_fake(
     condition: Tensor | None,  # noqa: ARG001
     rows: Tensor | None,  # noqa: ARG001
     sizes: Sequence[int],
-    scale: float,
+    scales: Sequence[float],
     bf16: bool,
     keep: int,
 ) -> tuple[Tensor, Tensor]:
-    return _like(x, sizes[1]), _room(sizes, scale, bf16, keep)
+    return _like(x, sizes[1]), _room(sizes, scales, bf16, keep)
 
 
 def _backward(
@@ -265,18 +272,18 @@ def _backward(
     y: Tensor,
     saved: Tensor,
     sizes: Sequence[int],
-    scale: float,
+    scales: Sequence[float],
     bf16: bool,
     keep: int,
     wants: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     for_x, for_weights, for_condition = _backward_fake(
-        grad, x, weights, condition, rows, y, saved, sizes, scale, bf16, keep, wants
+        grad, x, weights, condition, rows, y, saved, sizes, scales, bf16, keep, wants
     )
     if grad.stride(0) != 1 and grad.stride(1) != 1:
         grad = grad.contiguous()
     native.core().mlp_backward(
-        _native_shape(sizes, scale),
+        _native_shape(sizes, scales),
         _input(x, condition, rows),
         weights.data_ptr(),
         bf16,
@@ -301,7 +308,7 @@ def _backward_fake(
     y: Tensor,  # noqa: ARG001
     saved: Tensor,  # noqa: ARG001
     sizes: Sequence[int],  # noqa: ARG001
-    scale: float,  # noqa: ARG001
+    scales: Sequence[float],  # noqa: ARG001
     bf16: bool,  # noqa: ARG001
     keep: int,  # noqa: ARG001
     wants: Sequence[bool],
@@ -315,7 +322,7 @@ def _backward_fake(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weights, condition, rows, ctx.sizes, ctx.scale, ctx.bf16, ctx.keep = inputs
+    x, weights, condition, rows, ctx.sizes, ctx.scales, ctx.bf16, ctx.keep = inputs
     y, saved = output
     ctx.save_for_backward(x, weights, condition, rows, saved, y if ctx.sizes[7] else None)
 
@@ -326,7 +333,7 @@ def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     nothing = (None,) * 5  # for what is no tensor of floats
     if torch.is_grad_enabled():  # a graph of the gradient is wanted
         result = mlp_reference(
-            x, weights, _shape(ctx.sizes, ctx.scale), condition=condition, rows=rows
+            x, weights, _shape(ctx.sizes, ctx.scales), condition=condition, rows=rows
         )
         asked = [(x, for_x), (weights, for_weights), (condition, for_condition)]
         found = iter(
@@ -337,7 +344,7 @@ def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return (*(next(found) if wanted else None for _, wanted in asked), *nothing)
     arguments = (
         *(grads[0], x, weights, condition, rows, x if y is None else y, saved),
-        *(ctx.sizes, ctx.scale, ctx.bf16, ctx.keep, [for_x, for_condition]),
+        *(ctx.sizes, ctx.scales, ctx.bf16, ctx.keep, [for_x, for_condition]),
     )
     backward = _backward if native.at_once(grads[0]) else torch.ops.polyfield.mlp_backward
     to_x, to_weights, to_condition = backward(*arguments)
@@ -365,12 +372,12 @@ class _Mlp(torch.autograd.Function):
 
 _library = torch.library.Library("polyfield", "FRAGMENT")
 _library.define(
-    "mlp(Tensor x, Tensor weights, Tensor? condition, Tensor? rows, int[] sizes, float scale, bool bf16, "
+    "mlp(Tensor x, Tensor weights, Tensor? condition, Tensor? rows, int[] sizes, float[] scales, bool bf16, "
     "SymInt keep) -> (Tensor, Tensor)"
 )
 _library.define(
     "mlp_backward(Tensor grad, Tensor x, Tensor weights, Tensor? condition, Tensor? rows, Tensor y, Tensor saved, "
-    "int[] sizes, float scale, bool bf16, SymInt keep, bool[] wants) -> (Tensor, Tensor, Tensor)"
+    "int[] sizes, float[] scales, bool bf16, SymInt keep, bool[] wants) -> (Tensor, Tensor, Tensor)"
 )
 _library.impl("mlp", _forward, "CPU")
 _library.impl("mlp_backward", _backward, "CPU")

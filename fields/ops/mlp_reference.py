@@ -30,7 +30,9 @@ def mlp_reference(
         if layer in shape.skips:
             h = torch.cat([h, x], dim=1)
         h = product(h, matrix, biases[layer] if biases else None)
-        if layer < shape.hidden:
+        if layer == 0 and shape.composition:
+            h = h + torch.sin(h * h.new_tensor(shape.frequencies))
+        elif layer < shape.hidden:
             h = _activate(h, shape)
     return torch.sigmoid(h) if shape.output_activation == "sigmoid" else h
 
@@ -42,6 +44,8 @@ def _activate(z: Tensor, shape: MlpShape) -> Tensor:
         return torch.sin(shape.scale * z)
     if shape.activation == "softplus":
         return torch.logaddexp(shape.scale * z, z.new_zeros(())) / shape.scale
+    if shape.activation == "gaussian":
+        return torch.exp(-0.5 * shape.scale * z.clamp(min=0))
     return z
 
 

@@ -11,7 +11,7 @@ from polyfield.errors import ConfigError, nearest
 
 __all__ = ["ACTIVATIONS", "OUTPUT_ACTIVATIONS", "MlpShape"]
 
-ACTIVATIONS = ("none", "relu", "sine", "softplus")
+ACTIVATIONS = ("none", "relu", "sine", "softplus", "gaussian")
 OUTPUT_ACTIVATIONS = ("none", "sigmoid")
 
 
@@ -27,13 +27,15 @@ class MlpShape:
         outputs: Columns of the output, >= 1.
         width: Columns of each hidden layer, 1..512. Multiples of 16 are fastest.
         hidden: Number of hidden layers, 1..8; there is one matrix more.
-        activation: Of the hidden layers: "relu", "none", "sine" for sin(scale z), or "softplus" for
-            log(1 + exp(scale z)) / scale.
+        activation: Of the hidden layers: "relu", "none", "sine" for sin(scale z), "softplus" for
+            log(1 + exp(scale z)) / scale, or "gaussian" for exp(-max(scale z, 0) / 2).
         scale: Of the activation, > 0.
         output_activation: Of the last layer: "none" or "sigmoid".
         skips: Layers (0 is the first matrix) that read the input again, each in 1..hidden. The NeRF network of
             8 x 256 has (5,): its sixth matrix.
         bias: Whether layers add a bias.
+        composition: Lowest and highest frequency: the first hidden layer gives z + sin(m z) instead of its activation,
+            m log-spaced over its columns (NeuRBF; Chen et al. 2023). Empty: it does not.
 
     Raises:
         ConfigError: A value out of its range.
@@ -52,6 +54,7 @@ class MlpShape:
     output_activation: str = "none"
     skips: tuple[int, ...] = ()
     bias: bool = False
+    composition: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, lowest, highest in (
@@ -78,6 +81,12 @@ class MlpShape:
             raise ConfigError(
                 f"MLP: skips must be ascending layers in 1..{self.hidden}, but is {self.skips}."
             )
+        low, high = self.composition if len(self.composition) == 2 else (0.0, 0.0)
+        if self.composition and not 0 < low <= high:
+            raise ConfigError(
+                "MLP: composition must be empty or two frequencies above 0, the lower first, but is "
+                f"{self.composition}."
+            )
 
     @cached_property
     def layers(self) -> tuple[tuple[int, int], ...]:
@@ -93,6 +102,15 @@ class MlpShape:
     def parameters(self) -> int:
         """Length of the flat weights."""
         return sum(prod(layer) + (layer[0] if self.bias else 0) for layer in self.layers)
+
+    @property
+    def frequencies(self) -> list[float]:
+        """Of the first hidden layer's columns, where it is composed; else none."""
+        if not self.composition:
+            return []
+        low, high = self.composition
+        last = max(self.width - 1, 1)
+        return [low * (high / low) ** (column / last) for column in range(self.width)]
 
     def split(self, flat: Float[Tensor, " P"]) -> list[Float[Tensor, "out in"]]:
         """Return the matrices as views of the flat weights."""

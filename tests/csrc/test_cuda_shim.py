@@ -54,5 +54,6 @@ def test_every_family_is_checked(cuda_check: ModuleType) -> None:
 def test_a_network_too_wide_is_told(shim: Any) -> None:
     with pytest.raises(ValueError, match="widths up to 256, but the width is 300"):
         shim.mlp_forward(
-            (1, 1, 300, 1, 1, False, 0, 0), 1.0, ((0, 1, 1), 1, 0, 0, 0, 0), 0, (0, 1, 1), 1, 0
+            *((1, 1, 300, 1, 1, False, 0, 0), (1.0, 0.0, 0.0)),
+            *(((0, 1, 1), 1, 0, 0, 0, 0), 0, (0, 1, 1), 1, 0),
         )

@@ -74,6 +74,7 @@ def test_reference_is_a_stack_of_linear_layers() -> None:
         ("relu", 1.0, torch.relu),
         ("sine", 30.0, lambda z: torch.sin(30 * z)),
         ("softplus", 100.0, lambda z: torch.nn.functional.softplus(z, beta=100)),
+        ("gaussian", 3.0, lambda z: torch.exp(-1.5 * z.clamp(min=0))),
     ],
 )
 def test_activations(activation: str, scale: float, function: Any) -> None:
@@ -94,7 +95,7 @@ def test_activations(activation: str, scale: float, function: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("activation", ["none", "sine", "softplus"])
+@pytest.mark.parametrize("activation", ["none", "sine", "softplus", "gaussian"])
 def test_gradients_of_first_and_second_order(activation: str) -> None:
     shape = MlpShape(4, 2, 5, 2, activation=activation, scale=1.5, skips=(1,), bias=True)
     x, condition = numbers(6, 3, seed=0).double(), numbers(2, 1, seed=1).double()
@@ -135,10 +136,10 @@ def test_agreement_on_whole_numbers_is_exact(shape: MlpShape, points: int, preci
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("activation", ["relu", "sine", "softplus"])
+@pytest.mark.parametrize("activation", ["relu", "sine", "softplus", "gaussian"])
 @pytest.mark.parametrize(("shape", "points"), SHAPES, ids=name_of)
 def test_agreement(shape: MlpShape, points: int, activation: str, precision: str) -> None:
-    scale = 2.0 if activation == "sine" else 5.0
+    scale = {"sine": 2.0, "gaussian": 1.0}.get(activation, 5.0)
     shape = MlpShape(
         *(shape.inputs, shape.outputs, shape.width, shape.hidden),
         activation=activation,
@@ -182,6 +183,7 @@ def test_agreement_on_every_instruction_set(isa: str) -> None:
             "no:cacheprovider",
             __file__,
             __file__.replace("test_mlp.py", "test_mlp_paths.py"),
+            __file__.replace("test_mlp.py", "test_mlp_composition.py"),
             "-k",
             TESTED,
         ],
@@ -302,12 +304,13 @@ def test_operator_contract() -> None:
         pytest.skip("the native module is not there")
     shape = MlpShape(6, 2, 16, 1, bias=True)
     weights = numbers(shape.parameters, seed=0).requires_grad_()
-    sizes = [6, 2, 16, 1, 1, 1, 0, 0]
+    sizes, scales = [6, 2, 16, 1, 1, 1, 0, 0], [1.0, 0.0, 0.0]
     rows = torch.tensor([0, 1, 1, 0, 1], dtype=torch.int32)
     for x in (numbers(5, 6, seed=1), numbers(6, 5, seed=1).t()):
-        arguments = (x.requires_grad_(), weights, None, None, sizes, 1.0, False, 5)
+        arguments = (x.requires_grad_(), weights, None, None, sizes, scales, False, 5)
         torch.library.opcheck(torch.ops.polyfield.mlp.default, arguments)
-    conditioned = (numbers(5, 4, seed=2), weights, numbers(2, 2, seed=3), rows, sizes, 1.0, True, 5)
+    inputs = numbers(5, 4, seed=2), weights, numbers(2, 2, seed=3), rows
+    conditioned = (*inputs, sizes, scales, True, 5)
     torch.library.opcheck(torch.ops.polyfield.mlp.default, conditioned)
 
 
@@ -339,6 +342,10 @@ def test_module_starts_from_known_distributions() -> None:
         ({"activation": "rleu"}, "MLP: there is no activation 'rleu'. Did you mean 'relu'?"),
         ({"skips": (3,)}, "MLP: skips must be ascending layers in 1..2, but is (3,)."),
         ({"scale": 0.0}, "MLP: scale must be above 0, but is 0.0."),
+        (
+            {"composition": (10.0,)},
+            "MLP: composition must be empty or two frequencies above 0, the lower first, but is (10.0,).",
+        ),
         (
             {"output_activation": "relu"},
             "MLP: output_activation must be 'none' or 'sigmoid', but is 'relu'; apply others to the result.",

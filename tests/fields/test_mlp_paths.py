@@ -13,6 +13,8 @@ SHAPES = [
     MlpShape(32, 3, 64, 2, output_activation="sigmoid"),
     MlpShape(33, 17, 37, 3, activation="softplus", scale=5.0, skips=(2,), bias=True),
     MlpShape(7, 2, 48, 2, activation="sine", scale=3.0, output_activation="sigmoid", bias=True),
+    MlpShape(11, 3, 40, 1, activation="gaussian", bias=True),
+    MlpShape(9, 3, 35, 2, bias=True, skips=(1,), composition=(1.0, 20.0)),
 ]
 POINTS = 777
 
