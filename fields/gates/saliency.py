@@ -1,0 +1,141 @@
+"""Saliency (HollowNeRF; Xie et al. 2023): a learned grid says how much each place counts, and is kept mostly empty.
+
+Features are scaled by p in (0, 1), the sigmoid of what a dense grid interpolates, and density by tanh(alpha |p f|). A
+penalty holds the mean of p over the grid's vertices at a target: where no ray pulls at it, p falls to 0, interiors
+become hollow, and the entries of a hash grid serve what is seen. The penalty is an augmented Lagrangian: its multiplier
+rises while the mean is above the target and falls, to 0 at most, while it is below.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from polyfield.errors import ConfigError
+from polyfield.fields.ops.factor_grid import Factor, FactorLayout, factor_grid
+from polyfield.fields.registry import ParameterGroup
+
+__all__ = ["Config", "Saliency", "build"]
+
+_INITIAL = 1.0  # of the grid: p = 0.73 everywhere
+_EMPTY = 0.5  # a vertex with p below counts as empty
+
+
+@dataclass(frozen=True)
+class Config:
+    """Saliency gate.
+
+    Attributes:
+        side: Vertices along each axis, 2 to 1024.
+        target: Mean of p over the vertices that is aimed at.
+        penalty: Weight rho of the squared excess over the target, and step of the multiplier. The paper does not tell.
+        alpha_start: Steepness of the factor on density at first. It goes with features that start at 1e-4, as a hash
+            grid's do: for others scale it by the inverse.
+        alpha_end: Steepness later.
+        switch: Share of the run after which `alpha_end` holds.
+    """
+
+    side: int = 64
+    target: float = 0.04
+    penalty: float = 1e-3
+    alpha_start: float = 1e4
+    alpha_end: float = 1e5
+    switch: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.side <= 1024:
+            raise ConfigError(f"saliency: side must be in 2..1024, but is {self.side}.")
+        for name in ("target", "switch"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"saliency: {name} must be in [0, 1], but is {getattr(self, name)}."
+                )
+        for name in ("penalty", "alpha_start", "alpha_end"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(
+                    f"saliency: {name} must be above 0, but is {getattr(self, name)}."
+                )
+
+
+class Saliency(nn.Module):
+    """Scales features by p(x), and gives a factor on density: 0 where all scaled features are 0.
+
+    Attributes:
+        grid: [side^dim, 1], before the sigmoid; its vertices lie on the borders of [0, 1].
+        multiplier: Of the Lagrangian, at least 0.
+        alpha: Steepness of the factor now.
+
+    Args:
+        config: Settings.
+        dim: Number of coordinates, 1 to 3.
+    """
+
+    multiplier: Tensor
+    alpha: Tensor
+
+    def __init__(self, config: Config, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        box = Factor(tuple(range(dim)), (config.side,) * dim)
+        self.layout = FactorLayout(dim, 1, ((box,),))
+        self.grid = nn.Parameter(torch.full((self.layout.rows, 1), _INITIAL))
+        self.register_buffer("multiplier", torch.zeros(()))
+        self.register_buffer("alpha", torch.full((), config.alpha_start))
+
+    def forward(
+        self, x: Float[Tensor, "N D"], features: Float[Tensor, "N F"]
+    ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"]]:
+        """Let through."""
+        scaled = torch.sigmoid(factor_grid(x, self.grid, self.layout)) * features
+        return scaled, torch.tanh(self.alpha * _norm(scaled))
+
+    @torch.no_grad()
+    def regularise(self, progress: float) -> None:
+        """Add the gradient of rho / 2 max(0, s - C)^2 + multiplier (s - C), s the mean of p; then step the multiplier.
+
+        Args:
+            progress: Of the run, in [0, 1]; sets `alpha` for the next step.
+        """
+        config = self.config
+        p = torch.sigmoid(self.grid)
+        excess = p.mean() - config.target
+        pull = self.multiplier + config.penalty * excess.clamp(min=0)
+        gradient = p.sub_(p * p).mul_(pull / len(p))  # sigmoid' = p (1 - p)
+        if self.grid.grad is None:
+            self.grid.grad = gradient
+        else:
+            self.grid.grad += gradient
+        self.multiplier.add_(config.penalty * excess).clamp_(min=0)
+        self.alpha.fill_(config.alpha_start if progress < config.switch else config.alpha_end)
+
+    @torch.no_grad()
+    def saliency(self) -> float:
+        """Mean of p over the vertices, which the penalty holds at the target."""
+        return float(torch.sigmoid(self.grid).mean())
+
+    def empty_share(self) -> float:
+        """Share of vertices with p below a half."""
+        return float((torch.sigmoid(self.grid.detach()) < _EMPTY).float().mean())
+
+    def groups(self) -> list[ParameterGroup]:
+        """List what is trained: the grid."""
+        return [ParameterGroup("grid", [self.grid])]
+
+
+def build(config: Config, dim: int, generator: Generator) -> Saliency:  # noqa: ARG001
+    """Make the gate for coordinates [N, dim], dim 1 to 3.
+
+    Raises:
+        ConfigError: Points have other coordinates.
+    """
+    if not 1 <= dim <= 3:
+        raise ConfigError(f"saliency: points must have 1 to 3 coordinates, but have {dim}.")
+    return Saliency(config, dim)
+
+
+def _norm(rows: Tensor) -> Tensor:
+    """Length of each row; exactly 0, with a gradient of 0, for rows of zeros."""
+    squares = rows.square().sum(1)
+    there = squares > 0
+    return torch.where(there, squares.where(there, 1.0).sqrt(), 0.0)
