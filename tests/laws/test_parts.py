@@ -13,6 +13,7 @@ from polyfield.fields import registry
 
 ENCODERS = registry.kinds("encoders")
 HEADS = registry.kinds("heads")
+GATES = registry.kinds("gates")
 
 
 def generator() -> Generator:
@@ -27,12 +28,46 @@ def encoder(kind: str) -> Any:
     return registry.build_encoder({"kind": kind, **changes}, 3, generator())
 
 
+# Of what heads read: features, columns of the condition, outputs; where they differ from the usual.
+WIDTHS = {"identity": (5, 3, 8), "sum": (5, 3, 1), "spherical_harmonics": (1 + 3 * 9, 9, 3)}
+
+
+class HeadCase:
+    """A head with inputs that suit it."""
+
+    def __init__(self, kind: str, count: int = 50) -> None:
+        self.features, columns, self.outputs = WIDTHS.get(kind, (5, 3, 3))
+        width = self.features + columns
+        self.head = registry.build_head({"kind": kind}, width, self.outputs, generator())
+        self.x = torch.randn(count, self.features, generator=generator())
+        self.condition = torch.randn(4, columns, generator=generator())
+        rows = torch.randint(4, (count,), generator=generator()).sort().values
+        self.rows = rows.to(torch.int32)
+        self.coordinates = torch.rand(count, 3, generator=generator())
+
+    def __call__(self, x: Tensor, *condition: Tensor, order: Any = slice(None)) -> Tensor:
+        given = {}
+        if getattr(self.head, "wants_coordinates", False):
+            given["coordinates"] = self.coordinates[order]
+        out: Tensor = self.head(x, *condition, **given)
+        return out
+
+    def all(self) -> Tensor:
+        return self(self.x, self.condition, self.rows)
+
+
+def gate(kind: str) -> Any:
+    known = registry.complete("gates", {"kind": kind})
+    smaller = {key: value for key, value in {"side": 9}.items() if key in known}
+    return registry.build_gate({"kind": kind, **smaller}, 3, generator())
+
+
 def directions(count: int) -> Tensor:
     """Unit vectors with entries in [0, 1]: what both position and direction encoders take."""
     return nn.functional.normalize(torch.rand(count, 3, generator=generator()) + 1e-3, dim=-1)
 
 
-@pytest.mark.parametrize("slot", ["encoders", "heads"])
+@pytest.mark.parametrize("slot", ["encoders", "gates", "heads"])
 def test_every_kind_has_a_config_that_survives_json(slot: str) -> None:
     assert registry.kinds(slot)
     for kind in registry.kinds(slot):
@@ -91,14 +126,96 @@ def test_encoders_have_the_gradient_of_their_input(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+def test_heads_give_as_many_finite_outputs_as_asked(kind: str, count: int) -> None:
+    case = HeadCase(kind, count)
+    out = case.all()
+    assert out.shape == (count, case.outputs)
+    assert out.dtype == torch.float32
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("kind", HEADS)
 def test_heads_take_a_condition_by_ray(kind: str) -> None:
-    head = registry.build_head({"kind": kind}, 8, 3, generator())
-    x = torch.randn(50, 5, generator=generator())
-    condition = torch.randn(4, 3, generator=generator())
-    rows = torch.randint(4, (50,), generator=generator()).sort().values.to(torch.int32)
-    joined = head(torch.cat([x, condition[rows.long()]], dim=1))
+    case = HeadCase(kind)
+    joined = case(torch.cat([case.x, case.condition[case.rows.long()]], dim=1))
     # The same products, summed in another order at most: a few units in the last place.
-    assert torch.allclose(head(x, condition, rows), joined, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(case.all(), joined, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_heads_treat_points_one_by_one(kind: str) -> None:
+    case = HeadCase(kind, 333)
+    order = torch.randperm(333, generator=generator())
+    shuffled = case(case.x[order], case.condition, case.rows[order], order=order)
+    # Torch's own products may sum in another order where another thread takes a row.
+    assert torch.allclose(case.all()[order], shuffled, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_heads_read_features_that_lie_feature_after_feature(kind: str) -> None:
+    case = HeadCase(kind)
+    turned = case(case.x.t().contiguous().t(), case.condition, case.rows)
+    assert torch.allclose(case.all(), turned, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_heads_have_gradients_of_features_condition_and_weights(kind: str) -> None:
+    case = HeadCase(kind)
+    leaves = [case.x.requires_grad_(), case.condition.requires_grad_(), *case.head.parameters()]
+    case.all().square().sum().backward()
+    for leaf in leaves:
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad.any()
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_gates_give_features_and_a_factor(kind: str) -> None:
+    part = gate(kind)
+    for count in (0, 1, 7, 1000):
+        f = torch.randn(count, 5, generator=generator()).requires_grad_()
+        features, factor = part(directions(count), f)
+        assert features.shape == (count, 5)
+        assert factor.shape == (count,)
+        assert torch.isfinite(features).all()
+        assert ((factor >= 0) & (factor <= 1)).all()
+        (slope,) = torch.autograd.grad(features.sum() + factor.sum(), f)
+        assert torch.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in GATES if isinstance(gate(kind), registry.Regularised)]
+)
+def test_penalties_add_finite_gradients_to_what_is_there(kind: str) -> None:
+    part = gate(kind)
+    for parameter in part.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    part.regularise(0.5)
+    for parameter in part.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+        assert (parameter.grad - 1).abs().max() < 0.5  # added, and small
+
+
+def part_of(slot: str, kind: str) -> Any:
+    return HeadCase(kind).head if slot == "heads" else gate(kind)
+
+
+@pytest.mark.parametrize(
+    ("slot", "kind"), [*(("heads", kind) for kind in HEADS), *(("gates", kind) for kind in GATES)]
+)
+def test_heads_and_gates_of_one_seed_are_equal_and_name_all_that_they_train(
+    slot: str, kind: str
+) -> None:
+    one, other = part_of(slot, kind), part_of(slot, kind)
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
+    listed = [id(p) for group in one.groups() for p in group.parameters]
+    assert sorted(listed) == sorted(id(p) for p in one.parameters() if p.requires_grad)
+    names = [group.name for group in one.groups()]
+    assert len(set(names)) == len(names)
 
 
 @dataclass(frozen=True)
