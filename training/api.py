@@ -34,6 +34,7 @@ from polyfield.training.running import (
     Tell,
     TrainResult,
     Watch,
+    as_grown,
     keep_metrics,
     model_facts,
     run_task,
@@ -104,6 +105,7 @@ def train(
         config = read_run_config(RunFolder.open(out).read_config(), out)
         plan = Plan(config.steps, config.budget)
         RunFolder.check(out, resume=True)
+        config = replace(config, model=as_grown(config.model, RunFolder.open(out)))
         loaded, differs = find_again(scene, config, on_progress, out)
         if differs:
             raise InputError(

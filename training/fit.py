@@ -27,6 +27,7 @@ from polyfield.training.running import (
     Tell,
     TrainResult,
     Watch,
+    as_grown,
     keep_metrics,
     model_facts,
     run_task,
@@ -133,6 +134,7 @@ def fit(
             raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
         config = _config_of(RunFolder.open(out).read_config(), out)
         RunFolder.check(out, resume=True)
+        config = replace(config, model=as_grown(config.model, RunFolder.open(out)))
         fits = _fits(config.fit)
         signal = fits.load(config.file if file is None else file)
         if signal.fingerprint != config.fingerprint:

@@ -198,11 +198,18 @@ class RunFolder:
             self._cut(-1)
             return None
         tensors, note = tensor_file.read(file, "state")
-        values = note.get("values")
-        if not isinstance(values, dict) or not isinstance(values.get("step"), int):
-            raise DataError(f"{file} has no step.")
+        values = _values(file, note)
         self._cut(values["step"])
         return {**values, **tensors}
+
+    def state_values(self) -> dict[str, Any]:
+        """Those entries of the state that are no tensors, read without these; empty where there is no state.
+
+        Raises:
+            DataError: The state is broken.
+        """
+        file = self.path / STATE
+        return _values(file, tensor_file.read_note(file, "state")) if file.exists() else {}
 
     def read_config(self) -> Any:
         """What config.json holds. InputError or DataError when it cannot be read."""
@@ -272,6 +279,14 @@ class RunFolder:
         for name in (METRICS, MODEL, LOG, STATE, CONFIG):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / RENDERS, ignore_errors=True)
+
+
+def _values(file: Path, note: Mapping[str, Any]) -> dict[str, Any]:
+    """What a state holds beside its tensors."""
+    values = note.get("values")
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+        raise DataError(f"{file} has no step.")
+    return values
 
 
 def _is_half(name: str) -> bool:

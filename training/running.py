@@ -23,6 +23,7 @@ __all__ = [
     "Tell",
     "TrainResult",
     "Watch",
+    "as_grown",
     "keep_metrics",
     "model_facts",
     "run_task",
@@ -64,6 +65,12 @@ class Watch:
     save_every: float
 
 
+def as_grown(model: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """Give a run's model config with the field as it was when it was saved: it may have grown since the run began."""
+    field = folder.state_values().get("field")
+    return model if field is None else {**model, "field": field}
+
+
 def use_threads(threads: int | None) -> None:
     """Set the number of threads; None leaves it.
 
@@ -95,7 +102,7 @@ def run_task(task: Task, plan: Plan, rate: Rate, folder: RunFolder, watch: Watch
 
     def save(step: int) -> Callable[[], None]:
         tensors, facts = task.state()
-        seconds = plan.seconds()
+        seconds, field = plan.seconds(), model.config["field"]
 
         def write() -> None:
             folder.save_state(
@@ -103,6 +110,7 @@ def run_task(task: Task, plan: Plan, rate: Rate, folder: RunFolder, watch: Watch
                     "step": step,
                     "seconds": seconds,
                     "task": facts,
+                    "field": field,
                     **loop.state(),
                     **{f"task.{name}": value for name, value in tensors.items()},
                 }

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Generator
 
 from polyfield.errors import ConfigError
-from polyfield.fields.encoders._factors import FactorEncoder
+from polyfield.fields.encoders._factors import GrowingFactors, check_growth
+from polyfield.fields.encoders._growth import Sides
 from polyfield.fields.ops.factor_grid import Factor, FactorLayout
 
 __all__ = ["Config", "build"]
@@ -20,14 +21,21 @@ class Config:
 
     Attributes:
         channels: Rank of each of the three modes: 16 for a density, 48 for an appearance in the paper.
-        side: Vertices along each axis; 300 in the paper.
+        side: Vertices along each axis, now; 300 in the paper.
+        sides: From which fractions of the run it has more: pairs of a fraction and a side, as [[0.2, 300]].
+        sparsity: Weight of the mean absolute value of each plane's and line's entries, for a density; 0: none.
     """
 
     channels: int = 16
     side: int = 128
+    sides: Sides = ()
+    sparsity: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_growth("vm", self.sides, self.sparsity)
 
 
-def build(config: Config, dim: int, generator: Generator) -> FactorEncoder:
+def build(config: Config, dim: int, generator: Generator) -> GrowingFactors:
     """Make the encoder for inputs [N, 3]: 3 * channels features.
 
     Vertices are initially normal, of standard deviation 0.1.
@@ -37,9 +45,17 @@ def build(config: Config, dim: int, generator: Generator) -> FactorEncoder:
     """
     if dim != 3:
         raise ConfigError(f"vm: points must have 3 coordinates, but have {dim}.")
-    groups = tuple(
-        (Factor(plane, (config.side,) * 2), Factor((line,), (config.side,)))
-        for plane, line in _MODES
+
+    def layout(side: int) -> FactorLayout:
+        groups = tuple(
+            (Factor(plane, (side, side)), Factor((line,), (side,))) for plane, line in _MODES
+        )
+        return FactorLayout(dim, config.channels, groups)
+
+    return GrowingFactors(
+        layout,
+        config.side,
+        config.sides,
+        config.sparsity,
+        lambda table: table.normal_(0.0, _INITIAL, generator=generator),
     )
-    layout = FactorLayout(dim, config.channels, groups)
-    return FactorEncoder(layout, lambda table: table.normal_(0.0, _INITIAL, generator=generator))

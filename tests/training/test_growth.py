@@ -1,0 +1,120 @@
+"""Runs whose field grows: resumed they end with the same bits, and their files are files as others."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polyfield.datasets.builtin import builtin_scene
+from polyfield.datasets.scene import Scene
+from polyfield.errors import PolyfieldError
+from polyfield.fields import model_file, tensor_file
+from polyfield.training.api import evaluate, train
+from polyfield.training.loop import Control
+
+GROWTH = "[[0.2, 16], [0.5, 24]]"
+RUNS = {
+    # A head that takes any features, so that nothing but the grids grows.
+    "vm": (
+        'field.encoder={"kind": "vm", "channels": 4, "side": 8, "sparsity": 0.001, "sides": %s}',
+        'field.appearance_encoder={"kind": "cp", "channels": 8, "side": 8, "sides": [[0.3, 20]]}',
+    ),
+    "voxels": (
+        'field.encoder={"kind": "voxels", "channels": 4, "side": 8, "smooth_rest": 0.001, "sides": %s}',
+    ),
+}
+every_run = pytest.mark.parametrize("name", RUNS)
+
+
+class StopAfter(threading.Event):
+    """Asks to stop when it has been asked a number of times: once before each step."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return builtin_scene(views=10, size=40)
+
+
+def grow(scene: Scene, out: Path, name: str, **options: Any) -> Any:
+    changes = [change.replace("%s", GROWTH) for change in RUNS[name]]
+    changes += ["train.samples=4096", "render.resolution=32"]
+    return train(scene, out=out, steps=40, changes=changes, **options)
+
+
+def state_of(run: Path) -> dict[str, torch.Tensor]:
+    return tensor_file.read(run / "state.safetensors")[0]
+
+
+def field_of(run: Path) -> dict[str, Any]:
+    field: dict[str, Any] = model_file.load(run).config["field"]
+    return field
+
+
+@every_run
+@pytest.mark.parametrize("stop", [5, 15, 30])
+def test_a_run_that_is_resumed_before_or_after_a_growth_ends_with_the_same_bits(
+    scene: Scene, tmp_path: Path, name: str, stop: int
+) -> None:
+    grow(scene, tmp_path / "whole", name)
+    first = grow(scene, tmp_path / "cut", name, control=Control(stop=StopAfter(stop)))
+    assert (first.interrupted, first.step) == (True, stop)
+    expected = 8 if stop < 8 else 16 if stop < 20 else 24
+    assert field_of(tmp_path / "cut")["encoder"]["side"] == expected
+    second = train(scene, out=tmp_path / "cut", resume=True)
+    assert (second.interrupted, second.step) == (False, 40)
+    whole, cut = state_of(tmp_path / "whole"), state_of(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    assert field_of(tmp_path / "whole") == field_of(tmp_path / "cut")
+
+
+@every_run
+def test_a_grown_run_is_evaluated_as_it_is(scene: Scene, tmp_path: Path, name: str) -> None:
+    result = grow(scene, tmp_path / "run", name)
+    again = evaluate(tmp_path / "run", scene=scene)
+    assert again["psnr"] == pytest.approx(result.metrics["psnr"], abs=1e-6)
+    asked = json.loads((tmp_path / "run/config.json").read_text())["model"]["field"]
+    assert asked["encoder"]["side"] == 8  # what was asked for stays written
+    assert field_of(tmp_path / "run")["encoder"]["side"] == 24
+
+
+def test_empty_space_is_dropped_where_the_occupancy_grid_is_empty(
+    scene: Scene, tmp_path: Path
+) -> None:
+    grow(scene, tmp_path / "run", "voxels")
+    encoder = field_of(tmp_path / "run")["encoder"]
+    assert 0 < encoder["rows"] < 24**3
+
+
+@pytest.mark.parametrize("broken", [5, {}, {"encoder": {"kind": "vm"}}])
+def test_a_state_of_another_field_is_one_sentence(
+    scene: Scene, tmp_path: Path, broken: Any
+) -> None:
+    grow(scene, tmp_path / "run", "vm", control=Control(stop=StopAfter(10)))
+    file = tmp_path / "run/state.safetensors"
+    tensors, note = tensor_file.read(file)
+    note["values"]["field"] = broken
+    tensor_file.write(file, tensors, note)
+    with pytest.raises(PolyfieldError):
+        train(scene, out=tmp_path / "run", resume=True)
+
+
+def test_a_state_from_before_fields_grew_goes_on(scene: Scene, tmp_path: Path) -> None:
+    small = ("field.encoder.log2_table=12", "field.encoder.levels=3", "train.samples=4096")
+    run = tmp_path / "run"
+    train(scene, out=run, steps=10, changes=small, control=Control(stop=StopAfter(4)))
+    tensors, note = tensor_file.read(run / "state.safetensors")
+    del note["values"]["field"]
+    tensor_file.write(run / "state.safetensors", tensors, note)
+    assert train(scene, out=run, resume=True).step == 10
