@@ -8,7 +8,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from polyfield.errors import ConfigError
-from polyfield.fields.ops.rbf import RbfLayer, rbf
+from polyfield.fields.ops.rbf_layer import RbfLayer, rbf_layer
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Config", "Rbf", "build"]
@@ -40,7 +40,7 @@ class Config:
 
 
 class Rbf(nn.Module):
-    """Features to sums of Gaussians of them: see `polyfield.fields.ops.rbf`.
+    """Features to sums of Gaussians of them: see `polyfield.fields.ops.rbf_layer`.
 
     The linear layer starts uniform in +-1 / sqrt(neurons), bias included.
 
@@ -72,7 +72,7 @@ class Rbf(nn.Module):
     ) -> Float[Tensor, "N out"]:
         """Decode features."""
         layer = RbfLayer(self.centres, self.log_precisions, self.weights, self.bias)
-        return rbf(x, layer, condition=condition, rows=rows)
+        return rbf_layer(x, layer, condition=condition, rows=rows)
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: neurons and the linear layer."""

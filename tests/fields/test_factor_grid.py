@@ -109,9 +109,14 @@ def test_kernel_and_reference_agree(name, count):
 @every_layout
 def test_derivatives_of_the_reference(name):
     layout, x, table = case(name, 3, torch.float64)
-    small = FactorLayout(layout.dim, 2, layout.groups)
+    # Few vertices: differences are taken by each, twice.
+    groups = tuple(
+        tuple(Factor(f.axes, tuple(min(side, 4) for side in f.sides)) for f in group)
+        for group in layout.groups
+    )
+    small = FactorLayout(layout.dim, 2, groups)
     x = 0.05 + 0.9 * x
-    table = table[:, :2].contiguous()
+    table = table[: small.rows, :2].contiguous()
 
     def of(x: Tensor, table: Tensor) -> Tensor:
         return factor_grid_reference(x, table, small)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.heads import rbf as head
-from polyfield.fields.ops.rbf import RbfLayer, distance_layer, rbf, rbf_reference
+from polyfield.fields.ops.rbf_layer import RbfLayer, distance_layer, rbf_layer, rbf_layer_reference
 
 SIZES = [0, 1, 7, 1000]
 SHAPES = [(18, 64, 3), (32, 32, 49), (1, 1, 1), (5, 37, 2)]  # features, neurons, outputs
@@ -55,7 +55,7 @@ def test_at_a_centre_and_far_from_it() -> None:
     """The distance is never below 0: rounding cannot make a neuron exceed 1."""
     centres = 100 * numbers(200, 8, seed=0)
     one = RbfLayer(centres, torch.zeros(200, 8), torch.eye(200), torch.zeros(200))
-    values = rbf(centres, one)
+    values = rbf_layer(centres, one)
     # Terms of 1e5 cancel with an error of some 1e-2: the neuron then is at least exp(-1e-2).
     assert (values.diagonal() > 0.95).all()
     assert (values <= 1).all()
@@ -73,9 +73,9 @@ def test_kernel_and_reference_agree(features: int, neurons: int, outputs: int, c
         y = function(place(leaves[0]), RbfLayer(*leaves[1:]))
         return [y, *torch.autograd.grad(y, leaves, upstream.to(dtype))]
 
-    wanted = both(rbf_reference, torch.float64, lambda x: x)
+    wanted = both(rbf_layer_reference, torch.float64, lambda x: x)
     for place in (lambda x: x, lambda x: x.t().contiguous().t()):
-        for mine, exact in zip(both(rbf, torch.float32, place), wanted, strict=True):
+        for mine, exact in zip(both(rbf_layer, torch.float32, place), wanted, strict=True):
             # The distance's rounding, 1e-6 of its terms, which are some tens, passes into everything; sums of up to a
             # thousand such errors grow slower than the sums themselves.
             scale = exact.detach().abs().max() if exact.numel() else 1.0
@@ -86,7 +86,7 @@ def test_the_first_derivative_is_the_closed_form() -> None:
     of = layer(6, 9, 9, torch.float64)
     of = RbfLayer(of.centres, of.log_precisions, torch.eye(9).double(), torch.zeros(9).double())
     x = numbers(20, 6, seed=4).double().requires_grad_()
-    for function in (rbf, rbf_reference):
+    for function in (rbf_layer, rbf_layer_reference):
         phi = function(x, of)
         precision = of.log_precisions.exp()
         off = x.detach()[:, None] - of.centres
@@ -103,15 +103,15 @@ def test_the_first_derivative_is_the_closed_form() -> None:
 def test_derivatives_of_the_reference() -> None:
     of, x = layer(3, 4, 2, torch.float64), numbers(5, 3, seed=4).double()
     leaves = [t.requires_grad_() for t in (x, *tensors_of(of))]
-    assert torch.autograd.gradcheck(lambda x, *t: rbf_reference(x, RbfLayer(*t)), leaves)
-    assert torch.autograd.gradgradcheck(lambda x, *t: rbf_reference(x, RbfLayer(*t)), leaves)
+    assert torch.autograd.gradcheck(lambda x, *t: rbf_layer_reference(x, RbfLayer(*t)), leaves)
+    assert torch.autograd.gradgradcheck(lambda x, *t: rbf_layer_reference(x, RbfLayer(*t)), leaves)
 
 
 def test_second_derivatives_of_float32_are_those_of_the_reference() -> None:
     """As an eikonal loss takes them."""
     of, x = layer(8, 16, 1), numbers(50, 8, seed=4)
     found = []
-    for function, dtype in ((rbf, torch.float32), (rbf_reference, torch.float64)):
+    for function, dtype in ((rbf_layer, torch.float32), (rbf_layer_reference, torch.float64)):
         leaves = [t.detach().to(dtype).requires_grad_() for t in (x, *tensors_of(of))]
         y = function(leaves[0], RbfLayer(*leaves[1:]))
         (slope,) = torch.autograd.grad(y.sum(), leaves[0], create_graph=True)
@@ -129,15 +129,15 @@ def test_a_condition_is_a_gathered_part_of_the_features(columns: int) -> None:
     rows = torch.randint(5, (60,), generator=Generator().manual_seed(6)).to(torch.int32)
     together = torch.cat([x, condition[rows.long()]], 1)
     # The sums run in another order.
-    expected = rbf(together, of)
-    assert torch.allclose(rbf(x, of, condition=condition, rows=rows), expected, atol=1e-5)
-    assert torch.allclose(rbf_reference(x, of, condition=condition, rows=rows), expected, atol=1e-4)
+    expected = rbf_layer(together, of)
+    assert torch.allclose(rbf_layer(x, of, condition=condition, rows=rows), expected, atol=1e-5)
+    assert torch.allclose(rbf_layer_reference(x, of, condition=condition, rows=rows), expected, atol=1e-4)
 
 
 def test_a_nan_is_not_hidden() -> None:
     x = numbers(4, 5, seed=4)
     x[2, 1] = torch.nan
-    assert rbf(x, layer(5, 37, 2)).isnan().all(1).tolist() == [False, False, True, False]
+    assert rbf_layer(x, layer(5, 37, 2)).isnan().all(1).tolist() == [False, False, True, False]
 
 
 def test_threads_give_the_same_bits_twice() -> None:
@@ -146,7 +146,7 @@ def test_threads_give_the_same_bits_twice() -> None:
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            assert torch.equal(rbf(x, of), rbf(x, of))
+            assert torch.equal(rbf_layer(x, of), rbf_layer(x, of))
     finally:
         torch.set_num_threads(threads)
 
@@ -199,10 +199,10 @@ def test_configs_that_cannot_be_are_refused(values: dict[str, float], sentence: 
 def test_tensors_that_do_not_fit_are_refused() -> None:
     of = layer(5, 4, 2)
     with pytest.raises(ShapeError, match=r"x must be \[N, 5\].*but is \[3, 4\]"):
-        rbf(torch.zeros(3, 4), of)
+        rbf_layer(torch.zeros(3, 4), of)
     with pytest.raises(ShapeError, match=r"log_precisions must be \[4, 5\]"):
-        rbf(torch.zeros(3, 5), RbfLayer(of.centres, of.centres.t(), of.weights, of.bias))
+        rbf_layer(torch.zeros(3, 5), RbfLayer(of.centres, of.centres.t(), of.weights, of.bias))
     with pytest.raises(ShapeError, match=r"weights must be \[2, 4\]"):
-        rbf(torch.zeros(3, 5), RbfLayer(of.centres, of.centres, of.weights[:, 1:], of.bias))
+        rbf_layer(torch.zeros(3, 5), RbfLayer(of.centres, of.centres, of.weights[:, 1:], of.bias))
     with pytest.raises(ShapeError, match="condition and rows must be given together"):
-        rbf(torch.zeros(3, 3), of, condition=torch.zeros(1, 2))
+        rbf_layer(torch.zeros(3, 3), of, condition=torch.zeros(1, 2))

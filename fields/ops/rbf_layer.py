@@ -20,7 +20,7 @@ from torch import Tensor
 from polyfield.errors import ShapeError
 from polyfield.fields.ops.mlp import MlpShape, mlp
 
-__all__ = ["RbfLayer", "distance_layer", "rbf", "rbf_reference"]
+__all__ = ["RbfLayer", "distance_layer", "rbf_layer", "rbf_layer_reference"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RbfLayer:
     bias: Float[Tensor, " O"]
 
 
-def rbf(
+def rbf_layer(
     x: Float[Tensor, "N x"],
     layer: RbfLayer,
     *,
@@ -63,7 +63,7 @@ def rbf(
 
     Example:
         >>> layer = RbfLayer(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 1), torch.zeros(1))
-        >>> rbf(torch.tensor([[0.0, 0.0], [1.0, 1.0]]), layer).flatten().tolist()
+        >>> rbf_layer(torch.tensor([[0.0, 0.0], [1.0, 1.0]]), layer).flatten().tolist()
         [1.0, 0.3678794503211975]
 
     See: Bouzidi et al. 2025, "Gaussian RBFNet" (arXiv 2503.06762).
@@ -85,14 +85,14 @@ def rbf(
     return mlp(_with_squares(x), flat, shape, condition=condition, rows=rows)
 
 
-def rbf_reference(
+def rbf_layer_reference(
     x: Float[Tensor, "N x"],
     layer: RbfLayer,
     *,
     condition: Float[Tensor, "R c"] | None = None,
     rows: Int32[Tensor, " N"] | None = None,
 ) -> Float[Tensor, "N O"]:
-    """Compute `rbf` in plain torch from differences: any float dtype; it needs memory for N M F numbers."""
+    """Compute `rbf_layer` in plain torch from differences: any float dtype; it needs memory for N M F numbers."""
     if condition is not None and rows is not None:
         x = torch.cat([x, condition.index_select(0, rows)], 1)
     differences = x[:, None, :] - layer.centres
@@ -131,10 +131,10 @@ def _check(x: Tensor, layer: RbfLayer, condition: Tensor | None) -> None:
         ("bias", layer.bias, (layer.weights.shape[0],)),
     ):
         if tensor.shape != wanted:
-            raise ShapeError(f"rbf: {name} must be {list(wanted)}, but is {list(tensor.shape)}.")
+            raise ShapeError(f"rbf_layer: {name} must be {list(wanted)}, but is {list(tensor.shape)}.")
     columns = 0 if condition is None else condition.shape[-1]
     if x.dim() != 2 or x.shape[1] + columns != features:
         raise ShapeError(
-            f"rbf: x must be [N, {features - columns}], beside a condition of {columns} columns, but is "
+            f"rbf_layer: x must be [N, {features - columns}], beside a condition of {columns} columns, but is "
             f"{list(x.shape)}."
         )
