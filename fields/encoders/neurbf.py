@@ -121,6 +121,10 @@ class NeuRbf(nn.Module):
             out = torch.cat([self.grid(x), out], 1)
         return out if self.bias is None else out + self.bias
 
+    def bases(self) -> RadialBases:
+        """Give the kernels as they are placed now."""
+        return RadialBases(self.centres, self.shapes, self.extent)
+
     def neighbours(self) -> Neighbours:
         """Give what finds the nearest kernels; it is made anew where they have moved."""
         state = tuple(_state(tensor) for tensor in (self.centres, self.extent))
