@@ -1,0 +1,158 @@
+"""Points on and around a mesh: what shapes are trained on.
+
+Axes: N points.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Generator, Tensor
+
+from polyfield.datasets.mesh import Mesh
+from polyfield.datasets.mesh_distance import MeshDistance
+from polyfield.datasets.wishes import whole_number
+
+__all__ = [
+    "ShapeSamples",
+    "SurfacePoints",
+    "distance_samples",
+    "occupancy_samples",
+    "surface_points",
+    "unsigned_samples",
+]
+
+_SIGMA = 0.01  # of points near the surface; NeuRBF's, where the mesh has radius 0.99
+# Of eight points in a row, so many lie on the surface, near it, and anywhere in the cube.
+_SURFACE, _NEAR, _UNIFORM = 4, 3, 1
+_ROW = _SURFACE + _NEAR + _UNIFORM
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """Points on the faces of a mesh.
+
+    Attributes:
+        positions: On the mesh, but for rounding.
+        faces: The face of each.
+        normals: Unit normal of that face.
+    """
+
+    positions: Float32[Tensor, "N 3"]
+    faces: Int64[Tensor, " N"]
+    normals: Float32[Tensor, "N 3"]
+
+
+def surface_points(mesh: Mesh, count: int, generator: Generator) -> SurfacePoints:
+    """Draw points that are spread evenly over the area of a mesh.
+
+    Args:
+        mesh: Any.
+        count: N.
+        generator: Where chance comes from: the same state gives the same points.
+    """
+    whole_number(count, "The number of surface points", 0)
+    drawn = torch.rand(count, 3, dtype=torch.float64, generator=generator)
+    total = mesh.areas.cumsum(0)
+    # The first face whose running total exceeds the draw: faces without area are never it.
+    faces = torch.searchsorted(total, drawn[:, 0] * total[-1], right=True).clamp(max=len(total) - 1)
+    root, share = drawn[:, 1].sqrt(), drawn[:, 2]
+    weights = torch.stack([1 - root, root * (1 - share), root * share], 1)
+    positions = (mesh.vertices[mesh.faces[faces]] * weights[:, :, None]).sum(1)
+    return SurfacePoints(positions.float(), faces, mesh.normals[faces].float())
+
+
+@dataclass(frozen=True)
+class ShapeSamples:
+    """A pool of points with a value each, made once, from which batches are taken.
+
+    Attributes:
+        points: In [-1, 1]^3, or a little beyond it where they lie near the surface.
+        values: Their distance, or 1 inside and 0 outside.
+    """
+
+    points: Float32[Tensor, "N 3"]
+    values: Float32[Tensor, " N"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def batch(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Take points and values of a stretch of the pool that begins anywhere, at a row of eight.
+
+        The pool is in random order, so that a stretch is as good as a choice and much faster to read; the kinds of
+        points are mixed in it as they are in the whole. The end is followed by the beginning.
+
+        Args:
+            count: How many, at most as many as there are.
+            generator: Draws where the stretch begins.
+
+        Raises:
+            InputError: More are wanted than there are.
+        """
+        whole_number(count, "The size of a batch", 1, len(self))
+        rows = max(1, len(self) // _ROW)
+        begin = _ROW * int(torch.randint(rows, (), generator=generator))
+        rest = begin + count - len(self)
+        if rest <= 0:
+            return self.points[begin : begin + count], self.values[begin : begin + count]
+        return (
+            torch.cat([self.points[begin:], self.points[:rest]]),
+            torch.cat([self.values[begin:], self.values[:rest]]),
+        )
+
+
+def distance_samples(distance: MeshDistance, count: int, generator: Generator) -> ShapeSamples:
+    """Make a pool of signed distances: half on the surface, 3/8 near it, 1/8 anywhere in the cube.
+
+    Points near the surface are such on it, moved by normal noise of 0.01 along each axis (NeuRBF, Chen et al. 2023).
+    On the surface the distance is 0 and not measured.
+
+    Args:
+        distance: To a mesh in [-1, 1]^3 (`Mesh.placed`).
+        count: Of the pool, rounded up to a multiple of 8. Each point takes 16 bytes.
+        generator: Draws all points.
+    """
+    points = _pool(distance.mesh, count, generator)
+    return _with_values(points, distance.signed(points[:, _SURFACE:].reshape(-1, 3)))
+
+
+def unsigned_samples(distance: MeshDistance, count: int, generator: Generator) -> ShapeSamples:
+    """Make a pool of unsigned distances, otherwise as `distance_samples`: for open surfaces."""
+    points = _pool(distance.mesh, count, generator)
+    return _with_values(points, distance.unsigned(points[:, _SURFACE:].reshape(-1, 3)).distance)
+
+
+def occupancy_samples(distance: MeshDistance, count: int, generator: Generator) -> ShapeSamples:
+    """Make a pool of points inside (1) and outside (0): 7/8 near the surface, 1/8 anywhere in the cube.
+
+    On the surface itself the answer would be chance, so there are no such points.
+
+    Args:
+        distance: To a mesh in [-1, 1]^3 (`Mesh.placed`).
+        count: Of the pool, rounded up to a multiple of 8.
+        generator: Draws all points.
+    """
+    points = _pool(distance.mesh, count, generator)
+    on = points[:, :_SURFACE]
+    on += _SIGMA * torch.randn(on.shape, generator=generator)
+    points = points.view(-1, 3)
+    return ShapeSamples(points, (distance.signed(points) < 0).float())
+
+
+def _pool(mesh: Mesh, count: int, generator: Generator) -> Float32[Tensor, "R 8 3"]:
+    """Rows of eight points in the fixed order of kinds."""
+    rows = -(-whole_number(count, "The size of a pool", 1) // _ROW)
+    on = surface_points(mesh, rows * (_SURFACE + _NEAR), generator).positions
+    points = torch.empty(rows, _ROW, 3)
+    points[:, : _SURFACE + _NEAR] = on.view(rows, -1, 3)
+    near = points[:, _SURFACE : _SURFACE + _NEAR]
+    near += _SIGMA * torch.randn(near.shape, generator=generator)
+    points[:, -_UNIFORM:] = 2 * torch.rand(rows, _UNIFORM, 3, generator=generator) - 1
+    return points
+
+
+def _with_values(points: Tensor, off_surface: Tensor) -> ShapeSamples:
+    values = torch.zeros(points.shape[:2])
+    values[:, _SURFACE:] = off_surface.view(len(points), -1)
+    return ShapeSamples(points.view(-1, 3), values.view(-1))
