@@ -30,7 +30,11 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
     parser.add_argument(
-        "--as", dest="kind", type=choice("image", "sphere"), metavar="KIND", help="image, sphere"
+        "--as",
+        dest="kind",
+        type=choice("image", "sphere", "sdf", "occupancy"),
+        metavar="KIND",
+        help="image, sphere, sdf or occupancy (default: by the file)",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--budget", type=duration, metavar="TIME", help="of each (default 60s)")

@@ -49,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def table(metrics: dict[str, Any]) -> str:
     """Lay out what metrics.json holds as a table."""
     if "per_view" not in metrics:
-        shown = [
-            k for k in ("psnr", "ssim", "parameters", "stored_values", "bytes") if k in metrics
-        ]
+        shown = [k for k in _OF_FITS if k in metrics]
         return "\n".join(f"{key:<14} {_number(metrics[key])}" for key in shown)
     rows = [(view["name"], view["psnr"], view["ssim"]) for view in metrics["per_view"]]
     rows.append(("mean", metrics["psnr"], metrics["ssim"]))
@@ -62,6 +60,12 @@ def table(metrics: dict[str, Any]) -> str:
     lpips = metrics.get("lpips")
     note = f"LPIPS {lpips:.4f}" if lpips is not None else "LPIPS not computed (no weights given)"
     return "\n".join([*lines, f"{metrics['split']} views; {protocol}; {note}"])
+
+
+_OF_FITS = (
+    *("psnr", "ssim", "iou", "iou_near", "normal_error"),
+    *("parameters", "stored_values", "bytes"),
+)
 
 
 def _number(value: Any) -> str:

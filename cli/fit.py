@@ -1,4 +1,4 @@
-"""`polyfield fit`: fit a field to an image, or to a function on the sphere."""
+"""`polyfield fit`: fit a field to an image, a function on the sphere, or a mesh."""
 
 import argparse
 from functools import partial
@@ -17,9 +17,15 @@ __all__ = ["configure", "run"]
 def configure(parser: Parser) -> None:
     """Add the arguments."""
     parser.set_defaults(command="fit")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="image; not needed with --resume")
     parser.add_argument(
-        "--as", dest="kind", type=choice("image", "sphere"), metavar="KIND", help="image, sphere"
+        "file", nargs="?", metavar="FILE", help="image or mesh; not needed with --resume"
+    )
+    parser.add_argument(
+        "--as",
+        dest="kind",
+        type=choice("image", "sphere", "sdf", "occupancy"),
+        metavar="KIND",
+        help="image, sphere, sdf or occupancy (default: by the file)",
     )
     add_run_arguments(parser)
 
@@ -27,7 +33,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, and say where the run lies and how good it is."""
     if args.file is None and not args.resume:
-        raise InputError("polyfield fit: still needed: FILE, an image.")
+        raise InputError("polyfield fit: still needed: FILE, an image or a mesh.")
     refuse_fixed(args, ("field", "seed", "precision", "set"))
     if args.resume and args.kind is not None:
         raise InputError("--as cannot change in a run that goes on with --resume.")
@@ -38,11 +44,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _summary(result: "TrainResult") -> str:
     metrics = result.metrics
-    similar = "" if metrics["ssim"] is None else f", SSIM {metrics['ssim']:.4f}"
-    return "\n".join(
-        [
-            f"{result.run}: {result.step} steps in {metrics['train_seconds']:.1f} s",
-            f"PSNR {metrics['psnr']:.2f} dB{similar}; {metrics['stored_values']} stored values",
-            f"Next: open {result.run}/renders/reconstruction.png",
-        ]
-    )
+    lines = [f"{result.run}: {result.step} steps in {metrics['train_seconds']:.1f} s"]
+    size = f"{metrics['stored_values']:,} stored values"
+    if "psnr" in metrics:
+        similar = "" if metrics["ssim"] is None else f", SSIM {metrics['ssim']:.4f}"
+        lines.append(f"PSNR {metrics['psnr']:.2f} dB{similar}; {size}")
+        lines.append(f"Next: open {result.run}/renders/reconstruction.png")
+    else:
+        lines.append(
+            f"IoU {metrics['iou']:.5f}, {metrics['iou_near']:.5f} near the surface; normals are "
+            f"{metrics['normal_error']:.2f} degrees off; {size}"
+        )
+    return "\n".join(lines)

@@ -22,7 +22,7 @@ __all__ = ["COMMANDS", "parser_for", "run"]
 COMMANDS = {
     "demo": "the whole tour on the built-in scene, with a report page",
     "train": "fit a radiance field to posed images",
-    "fit": "fit a field to an image, or to a function on the sphere",
+    "fit": "fit a field to an image, a function on the sphere, or a mesh",
     "compare": "train several fields alike and lay them side by side on a page",
     "eval": "PSNR and SSIM of a run, per view and mean",
     "render": "images, depth or a video of a run along a camera path",

@@ -5,7 +5,6 @@ multiplied by alpha, and alpha. Pixels stay as the file holds them, 8-bit or flo
 that they may take, they lie in a temporary file and are read from there as they are asked for.
 """
 
-import hashlib
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from polyfield.datasets.decode import FORMATS, read_pixels
+from polyfield.datasets.fingerprint import file_fingerprint
 from polyfield.errors import DataError
 
 __all__ = ["PictureSource", "load_picture"]
@@ -119,9 +119,8 @@ def load_picture(path: Path | str, memory: float = 2**30) -> PictureSource:
     if not np.isfinite(pixels.max()) or not np.isfinite(pixels.min()):
         raise DataError(f"The image {path} has pixels that are not finite; mend it first.")
     flat = pixels.reshape(height * width, -1)
-    with path.open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    return PictureSource(path.name, width, height, _kept(flat, memory), fingerprint)
+    kept = _kept(flat, memory)
+    return PictureSource(path.name, width, height, kept, file_fingerprint(path))
 
 
 def _kept(pixels: np.ndarray, memory: float) -> np.ndarray:

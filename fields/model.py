@@ -1,8 +1,8 @@
 """Models: a field with everything that is needed to show it, evaluate it and convert it.
 
 A model's `kind` says what it is: "radiance" a radiance field, "image" the colours of an image, "sphere" those of a
-sphere. Rendering, evaluation and files know kinds only by name: `register_kind` adds one here,
-`polyfield.renderers.register_renderer` says how it is drawn.
+sphere, "sdf" the signed distance to a surface, "occupancy" what is inside one. Rendering, evaluation and files know
+kinds only by name: `register_kind` adds one here, `polyfield.renderers.register_renderer` says how it is drawn.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, nearest
 from polyfield.fields.domain import build_domain
 from polyfield.fields.radiance import RadianceConfig, RadianceField
-from polyfield.fields.signal import Globe, Picture, SignalConfig, SignalField
+from polyfield.fields.signal import Globe, Picture, SignalConfig, SignalField, Solid
 
 __all__ = ["Model", "build_model", "register_kind"]
 
@@ -53,8 +53,8 @@ def _build_radiance(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], 
     return {**config, "field": to_json(radiance)}, RadianceField(radiance, domain, seed)
 
 
-def _drawn_on(domain_class: type[Picture] | type[Globe]) -> Builder:
-    """Build signal fields that are drawn as pictures."""
+def _signal_on(domain_class: type[Picture] | type[Globe] | type[Solid]) -> Builder:
+    """Build signal fields on a domain."""
 
     def build(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], nn.Module]:
         domain = from_json(domain_class, config["domain"], "domain")
@@ -67,8 +67,10 @@ def _drawn_on(domain_class: type[Picture] | type[Globe]) -> Builder:
 
 _KINDS: dict[str, Builder] = {
     "radiance": _build_radiance,
-    "image": _drawn_on(Picture),
-    "sphere": _drawn_on(Globe),
+    "image": _signal_on(Picture),
+    "sphere": _signal_on(Globe),
+    "sdf": _signal_on(Solid),
+    "occupancy": _signal_on(Solid),
 }
 
 

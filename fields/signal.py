@@ -15,7 +15,7 @@ from polyfield.errors import ConfigError
 from polyfield.fields.parted import PartedField, fill_slots
 from polyfield.fields.registry import build_encoder, build_head
 
-__all__ = ["Globe", "Picture", "SignalConfig", "SignalField"]
+__all__ = ["Globe", "Picture", "SignalConfig", "SignalField", "Solid"]
 
 _SLOTS = {"encoder": "encoders", "head": "heads"}
 
@@ -78,6 +78,26 @@ class Globe:
         ring = latitude.cos()
         place = [ring * longitude.cos(), ring * longitude.sin(), latitude.sin()]
         return (torch.stack(place, 1) + 1.0) / 2.0
+
+
+@dataclass(frozen=True)
+class Solid:
+    """The domain of a shape: the cube [-1, 1]^3 in which the mesh was placed, as the unit cube.
+
+    Attributes:
+        center: The mesh's coordinates that became the origin.
+        scale: Of the cube, in the mesh's units: placed = (original - center) * scale.
+    """
+
+    center: tuple[float, float, float]
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ConfigError(f"A shape's scale must be above 0, but is {self.scale}.")
+
+    dim: ClassVar[int] = 3
+    channels: ClassVar[int] = 1
 
 
 def _centres(ids: Tensor, width: int, height: int) -> Tensor:

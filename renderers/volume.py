@@ -164,8 +164,7 @@ class VolumeRenderer:
 
     def occupied(self, unit: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
         """Say which points of the domain's unit cube lie in occupied cells."""
-        cells = self.grid.cells_of(self.field.domain.to_world(unit))
-        return self.grid.distance.view(-1)[cells] == 0
+        return self.grid.occupied(self.field.domain.to_world(unit))
 
     def carve(self, scene: "Scene") -> None:
         """Empty the cells that fall outside the silhouette of some training view, by the images' alpha.

@@ -11,7 +11,7 @@ from polyfield.fields.presets import preset
 from polyfield.files import write_json
 from polyfield.training.api import train
 from polyfield.training.comparison_page import Shown, comparison_page
-from polyfield.training.fit import KINDS, fit
+from polyfield.training.fit import KINDS, fit, kind_of
 from polyfield.training.loop import Control
 from polyfield.training.progress import Progress
 from polyfield.training.run_folder import RunFolder
@@ -19,7 +19,6 @@ from polyfield.training.running import Tell, TrainResult
 
 __all__ = ["Comparison", "compare", "comparison_row"]
 
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".exr"})
 _TABLE = "comparison.json"
 _PAGE = "comparison.html"
 
@@ -63,7 +62,8 @@ def compare(
         source: A folder of posed images or "builtin", or an image file.
         fields: Names of presets.
         out: Folder; the runs are folders in it, named as their presets.
-        kind: What to fit, one of `polyfield.training.fit.KINDS`; None: posed images, or "image" for an image file.
+        kind: What to fit, one of `polyfield.training.fit.KINDS`; None: posed images, or what a file
+            is fitted as.
         budget, steps: How long each may take: seconds (60 where neither is given), or steps.
         downscale: Of posed images.
         seed: Of each run.
@@ -77,8 +77,8 @@ def compare(
     Raises:
         InputError: Something that was given cannot be used.
     """
-    if kind is None and Path(source).suffix.lower() in _PICTURES:
-        kind = "image"
+    if kind is None and Path(source).is_file() and Path(source).suffix.lower() != ".json":
+        kind = kind_of(source)
     _check_fields(fields, kind)
     out = Path(out)
     _check_out(out, fields, resume, overwrite)

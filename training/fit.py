@@ -12,6 +12,7 @@ from typing import Any
 
 from polyfield import __version__, native
 from polyfield.config import from_json, to_json
+from polyfield.datasets.mesh_file import FORMATS
 from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import ConfigError, InputError, nearest
 from polyfield.fields.model import Model, build_model
@@ -36,9 +37,9 @@ from polyfield.training.running import (
 from polyfield.training.schedule import Plan
 from polyfield.training.signal import SignalTask, SignalTraining
 
-__all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit"]
+__all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit", "kind_of"]
 
-KINDS = ("image", "sphere")
+KINDS = ("image", "sphere", "sdf", "occupancy")
 """What can be fitted."""
 
 
@@ -101,8 +102,9 @@ def fit(
     """Fit a field to a signal.
 
     Args:
-        file: The image; with `resume` None, for the file that the run names.
-        kind: "image", or "sphere" for an image of longitude and latitude. Not given with `resume`.
+        file: An image ("sphere": of longitude and latitude), or a mesh; with `resume` None, for the file that the run
+            names.
+        kind: One of `KINDS`; None: "sdf" for a mesh, else "image". Not given with `resume`.
         out: Run folder.
         field: Name of a preset for this kind.
         budget, steps: How long: seconds (60 where neither is given), or steps. Not given with `resume`.
@@ -146,7 +148,7 @@ def fit(
         if file is None:
             raise InputError("polyfield fit needs a FILE to fit.")
         plan = Plan(steps, 60.0 if budget is None and steps is None else budget)
-        fits = _fits("image" if kind is None else kind)
+        fits = _fits(kind_of(file) if kind is None else kind)
         RunFolder.check(out, overwrite=overwrite)
         signal = fits.load(file)
         config = _spell_out(fits, signal, field, (plan.steps, plan.budget), changes, precision)
@@ -217,6 +219,12 @@ def _measure(
         **fits.measure(model, signal, pictures),
         **model_facts(model, file),
     }
+
+
+def kind_of(file: Path | str) -> str:
+    """What a file is fitted as where nothing else is said."""
+    mesh = Path(file).suffix.lower().removeprefix(".") in FORMATS
+    return "sdf" if mesh else "image"
 
 
 def _fits(kind: str) -> Any:

@@ -17,11 +17,12 @@ from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError
 from polyfield.fields.model import Model
 from polyfield.fields.radiance import RadianceField
-from polyfield.fields.registry import ParameterGroup, Resize
+from polyfield.fields.registry import ParameterGroup, Prepared, Resize
 from polyfield.fields.replay import replay
 from polyfield.renderers.roulette import select_important
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.interest import Interest
+from polyfield.training.parts_placement import place_by_density
 from polyfield.training.photometric import photometric
 from polyfield.training.ray_source import RaySource
 from polyfield.training.schedule import Rate
@@ -57,6 +58,8 @@ class RadianceTraining:
         coarse: Fraction of the run that marches with double steps.
         refresh: Steps between updates of the occupancy grid.
         hull: Whether to carve the grid from alpha, where the images have it, before the first step.
+        place: Fraction of the run after which parts that are placed by data (NeuRBF's kernels) are: until then the
+            rest of the field learns where something is.
     """
 
     rate: float = 0.03
@@ -72,6 +75,7 @@ class RadianceTraining:
     coarse: float = 0.6
     refresh: int = 32
     hull: bool = True
+    place: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("rate", "head_rate", "final_rate", "huber", "roulette", "growth"):
@@ -82,7 +86,7 @@ class RadianceTraining:
                 raise ConfigError(
                     f"train.{name} must be in 1..{most}, but is {getattr(self, name)}."
                 )
-        for name in ("final_rate", "roulette", "min_transmittance", "coarse"):
+        for name in ("final_rate", "roulette", "min_transmittance", "coarse", "place"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
         if self.warmup < 0:
@@ -134,6 +138,7 @@ class RadianceTask:
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
         self._rays = self._first_rays(512)
+        self._placed = not self._to_place()
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
@@ -185,6 +190,9 @@ class RadianceTask:
         early = step < 256 and step % max(1, self.training.refresh // 2) == 0
         if early or step % self.training.refresh == 0:
             self.renderer.refresh(self._generator, warm=step < 256)
+        if not self._placed and progress >= self.training.place:
+            self._placed = True
+            place_by_density(self._to_place(), self.renderer, self._generator)
         resizes = self.field.grow(progress, self.renderer.occupied)
         if resizes:
             self.model.config["field"] = to_json(self.field.config)
@@ -195,7 +203,12 @@ class RadianceTask:
         tensors = {f"renderer.{k}": v for k, v in self.renderer.training_state().items()}
         tensors["generator"] = self._generator.get_state()
         source = self._source
-        facts: dict[str, Any] = {"block": source.block, "offset": source.offset, "rays": self._rays}
+        facts: dict[str, Any] = {
+            "block": source.block,
+            "offset": source.offset,
+            "rays": self._rays,
+            "placed": self._placed,
+        }
         if self._next_look is not None:
             facts["next_look"] = self._next_look
             if source.interest is not None:
@@ -229,10 +242,14 @@ class RadianceTask:
                 )
         self._source.seek(int(facts["block"]), int(facts["offset"]))
         self._rays = rays
+        self._placed = bool(facts.get("placed", True))
 
     def finish(self) -> None:
         """Give the model the occupancy that was learnt."""
         self.model.renderer_state = self.renderer.state()
+
+    def _to_place(self) -> list[Prepared]:
+        return [part for part in self.field.parts().values() if isinstance(part, Prepared)]
 
     def _look_for_interest(self, step: int) -> None:
         """Draw rays only where there are occupied cells before a pixel, from time to time decided anew.

@@ -11,6 +11,7 @@ from polyfield.datasets.wishes import whole_number
 from polyfield.errors import InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model
+from polyfield.fields.signal import SignalField
 from polyfield.renderers.camera_path import CameraPath, FrameSize, camera_path
 from polyfield.renderers.picture import draw_picture
 from polyfield.renderers.registry import renderer_for
@@ -66,6 +67,8 @@ def render(
     model = model_file.load(run)
     if "width" in model.config["domain"]:
         return _draw_still(model, path, out, (width, height))
+    if isinstance(model.module, SignalField):
+        raise InputError(f"{run} holds a field of kind {model.kind}, of which there is no picture.")
     video = out.suffix.lower() == ".mp4"
     if out.suffix and not video:
         raise InputError(f"--out must end in .mp4, or name a folder for pictures, but is {out}.")

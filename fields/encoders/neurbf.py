@@ -98,7 +98,7 @@ class NeuRbf(nn.Module):
         self.shape = config.shape(dim)
         self.grid = None if config.grid is None else build_encoder(config.grid, dim, generator)
         self.out_dim = config.features + (0 if self.grid is None else self.grid.out_dim)
-        self._spread = config.spread
+        self._spread, self._initial = config.spread, config.initial_features
         count = _kernels(config, self.shape, self.out_dim, self.grid)
         extent = torch.ones(dim)
         self.register_buffer("centres", torch.empty(count, dim).uniform_(generator=generator))
@@ -141,7 +141,10 @@ class NeuRbf(nn.Module):
         extent: Float[Tensor, " D"],
         generator: Generator,
     ) -> None:
-        """Place the kernels by weighted k-means: see `place_bases`, and `Prepared` for the arguments."""
+        """Place the kernels by weighted k-means: see `place_bases`, and `Prepared` for the arguments.
+
+        What they held belonged to other places: they begin anew.
+        """
         placed = place_bases(
             points,
             weights,
@@ -153,6 +156,7 @@ class NeuRbf(nn.Module):
         )
         for name, tensor in placed._asdict().items():
             getattr(self, name).copy_(tensor)
+        self.features.uniform_(-self._initial, self._initial, generator=generator)
         if isinstance(self.grid, Prepared):
             self.grid.prepare(points, weights, extent, generator)
 

@@ -131,7 +131,9 @@ def _check(x: Tensor, layer: RbfLayer, condition: Tensor | None) -> None:
         ("bias", layer.bias, (layer.weights.shape[0],)),
     ):
         if tensor.shape != wanted:
-            raise ShapeError(f"rbf_layer: {name} must be {list(wanted)}, but is {list(tensor.shape)}.")
+            raise ShapeError(
+                f"rbf_layer: {name} must be {list(wanted)}, but is {list(tensor.shape)}."
+            )
     columns = 0 if condition is None else condition.shape[-1]
     if x.dim() != 2 or x.shape[1] + columns != features:
         raise ShapeError(

@@ -13,7 +13,8 @@ def preset_names(kind: str = "radiance") -> list[str]:
     """Name all presets of a kind, sorted.
 
     Args:
-        kind: "radiance" for posed images, "image" for single ones, "sphere" for what lies on one: a folder here.
+        kind: "radiance" for posed images, "image" for single ones, "sphere" for what lies on one, "sdf"
+            and "occupancy" for meshes: a folder here.
     """
     found = (entry.name for entry in (files(__name__) / kind).iterdir())
     return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))

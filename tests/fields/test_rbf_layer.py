@@ -131,7 +131,9 @@ def test_a_condition_is_a_gathered_part_of_the_features(columns: int) -> None:
     # The sums run in another order.
     expected = rbf_layer(together, of)
     assert torch.allclose(rbf_layer(x, of, condition=condition, rows=rows), expected, atol=1e-5)
-    assert torch.allclose(rbf_layer_reference(x, of, condition=condition, rows=rows), expected, atol=1e-4)
+    assert torch.allclose(
+        rbf_layer_reference(x, of, condition=condition, rows=rows), expected, atol=1e-4
+    )
 
 
 def test_a_nan_is_not_hidden() -> None:

@@ -1,0 +1,110 @@
+"""Fitting meshes end to end, on shapes whose inside is known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polyfield.errors import DataError, InputError
+from polyfield.fields import model_file
+from polyfield.fields.presets import preset_names
+from polyfield.training import shape_fit
+from polyfield.training.api import evaluate
+from polyfield.training.fit import fit
+from polyfield.training.loop import Control
+from polyfield.training.rendering import render
+
+SMALL = ("field.encoder.log2_table=10", "field.encoder.finest=64", "train.batch=4096")
+
+
+@pytest.fixture(autouse=True)
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, count in (("_UNIFORM", 1 << 14), ("_NEAR", 1 << 12), ("_NORMALS", 1 << 10)):
+        monkeypatch.setattr(shape_fit, name, count)
+    for name in ("fit_sdf", "fit_occupancy"):
+        monkeypatch.setattr(f"polyfield.training.{name}.POOL", 1 << 15)
+
+
+@pytest.fixture(scope="module")
+def ball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sphere of 16 x 32 quads around (5, 0, 0)."""
+    rings, around = 16, 32
+    lat, lon = np.pi * np.arange(rings + 1) / rings, 2 * np.pi * np.arange(around) / around
+    points = [
+        (5 + np.sin(a) * np.cos(b), np.sin(a) * np.sin(b), np.cos(a)) for a in lat for b in lon
+    ]
+    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in points]
+    for ring in range(rings):
+        for i in range(around):
+            a, b = ring * around + i, ring * around + (i + 1) % around
+            lines.append(f"f {a + 1} {a + around + 1} {b + around + 1} {b + 1}")
+    path = tmp_path_factory.mktemp("ball") / "ball.obj"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def short(mesh: Path, out: Path, **options: Any) -> Any:
+    return fit(mesh, out=out, **{"steps": 40, "changes": SMALL, **options})
+
+
+def test_a_mesh_becomes_a_distance(ball: Path, tmp_path: Path) -> None:
+    result = short(ball, tmp_path / "run", steps=250)
+    metrics = result.metrics
+    assert metrics["fit"] == "sdf"
+    # A ball of radius 0.99 has 51 % of the cube: 0.97 is an error of 1 % of the radius.
+    assert metrics["iou"] > 0.97
+    assert metrics["normal_error"] < 20.0
+    model = model_file.load(tmp_path / "run")
+    assert model.kind == "sdf"
+    assert model.config["domain"]["center"] == pytest.approx([5.0, 0.0, 0.0], abs=1e-5)
+    unit = (torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 1.0]]) + 1) / 2
+    found = model.module(unit)[:, 0].detach()
+    assert torch.allclose(found, torch.tensor([-0.99, -0.49, 0.01]), atol=0.05)
+    assert evaluate(tmp_path / "run")["iou"] == metrics["iou"]
+
+
+def test_a_mesh_becomes_an_occupancy(ball: Path, tmp_path: Path) -> None:
+    result = short(ball, tmp_path / "run", kind="occupancy", steps=200)
+    assert result.metrics["iou"] > 0.95
+    assert (
+        result.metrics["normal_error"] < 60.0
+    )  # it grows inwards: 90 and more would be the other way around
+
+
+def test_a_resumed_fit_ends_with_the_same_bits(ball: Path, tmp_path: Path) -> None:
+    short(ball, tmp_path / "whole")
+    control = Control()
+    control.stop.set()
+    short(ball, tmp_path / "cut", control=control)
+    fit(None, out=tmp_path / "cut", resume=True)
+    one, other = (model_file.load(tmp_path / name).module.state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(k, name) for k in ("sdf", "occupancy") for name in preset_names(k)]
+)
+def test_every_preset_fits(ball: Path, tmp_path: Path, kind: str, name: str) -> None:
+    few = ["train.batch=512"]
+    result = fit(ball, kind=kind, out=tmp_path / "run", field=name, steps=2, changes=few)
+    assert np.isfinite(result.metrics["normal_error"])
+
+
+def test_what_cannot_be_fitted_is_told(ball: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.obj").write_text("v 0 0 0\n")
+    with pytest.raises(DataError, match="no faces"):
+        short(tmp_path / "empty.obj", tmp_path / "run")
+    (tmp_path / "nan.obj").write_text("v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    with pytest.raises(DataError, match=r"nan\.obj"):
+        short(tmp_path / "nan.obj", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    short(ball, tmp_path / "run", steps=2)
+    with pytest.raises(InputError, match="no picture"):
+        render(tmp_path / "run", out=tmp_path / "a.png")
+
+
+def test_a_real_mesh(data_dir: Path, tmp_path: Path) -> None:
+    result = short(data_dir / "meshes" / "spot.obj", tmp_path / "run", steps=150)
+    assert result.metrics["iou"] > 0.9

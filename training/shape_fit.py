@@ -1,0 +1,141 @@
+"""Fitting fields to a mesh: what signed distances and occupancy have in common."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from polyfield.config import to_json
+from polyfield.datasets.fingerprint import file_fingerprint
+from polyfield.datasets.mesh import Placement
+from polyfield.datasets.mesh_distance import MeshDistance
+from polyfield.datasets.mesh_file import read_mesh
+from polyfield.datasets.shape_metrics import inside_near, inside_uniform, iou, normal_error
+from polyfield.datasets.surface_samples import ShapeSamples, surface_points
+from polyfield.fields.model import Model
+from polyfield.fields.signal import Solid
+
+__all__ = [
+    "POOL",
+    "SEED",
+    "ShapeBatches",
+    "ShapeSource",
+    "domain",
+    "load",
+    "measure_shape",
+    "protocol",
+]
+
+_UNIFORM, _NEAR, _NORMALS = 1 << 22, 1 << 20, 1 << 17  # points that are compared
+_REACH = 0.02  # of the surface, of those near it
+_MOST_POINTS = 1 << 19  # that parts are placed by
+_NEVER_ZERO = 1e-9  # added to distances whose inverse is taken
+_COMPARED_SEED = 20
+
+POOL = 1 << 22
+"""Points of a shape that are measured once, and then drawn from."""
+SEED = 21
+"""Of the pool."""
+
+
+@dataclass(frozen=True)
+class ShapeSource:
+    """A mesh as something to fit, in the ball of radius 0.99 around the origin.
+
+    Attributes:
+        name: Of the file.
+        distance: To the mesh.
+        placement: From the file's coordinates to these.
+        fingerprint: Of the file.
+    """
+
+    name: str
+    distance: MeshDistance
+    placement: Placement
+    fingerprint: str
+
+
+def load(file: Path | str) -> ShapeSource:
+    """Read a mesh.
+
+    Raises:
+        DataError: It cannot be read, or has no faces.
+    """
+    file = Path(file)
+    mesh, placement = read_mesh(file).placed_within()
+    return ShapeSource(file.name, MeshDistance(mesh), placement, file_fingerprint(file))
+
+
+def domain(shape: ShapeSource) -> dict[str, Any]:
+    """Describe what the field is defined on."""
+    x, y, z = shape.placement.center
+    return to_json(Solid((x, y, z), shape.placement.scale))  # type: ignore[no-any-return]
+
+
+def protocol(shape: ShapeSource) -> dict[str, Any]:
+    """Say under which conditions was measured."""
+    return {
+        "radius": 0.99,
+        "uniform_points": _UNIFORM,
+        "near_points": _NEAR,
+        "reach": _REACH,
+        "watertight": shape.distance.mesh.edges.watertight,
+    }
+
+
+class ShapeBatches:
+    """Batches out of a pool of points around a surface."""
+
+    def __init__(self, samples: ShapeSamples) -> None:
+        self._samples = samples
+
+    def next(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Give a stretch of the pool."""
+        points, values = self._samples.batch(min(count, len(self._samples)), generator)
+        return _unit(points), values[:, None]
+
+    def weighted(self) -> tuple[Float[Tensor, "M 3"], Float[Tensor, " M"], Float[Tensor, "3"]]:
+        """Give points, those near the surface counting most."""
+        points, values = self._samples.points[:_MOST_POINTS], self._samples.values[:_MOST_POINTS]
+        return _unit(points), 1.0 / (values.abs() + _NEVER_ZERO), torch.ones(3)
+
+
+def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -> dict[str, Any]:
+    """Compare where a field and a mesh are inside, and the directions in which they grow outwards.
+
+    Args:
+        model: Of which values.
+        shape: The truth.
+        level: Of the surface.
+        sign: 1 where values fall inwards, as distances do, -1 where they rise.
+
+    Returns:
+        "iou" of 2^22 points of the cube, "iou_near" of 2^20 points within 0.02 of the surface, and "normal_error", the
+        mean angle in degrees between the field's gradient and the faces' normals on 2^17 points of the surface.
+    """
+    generator = Generator().manual_seed(_COMPARED_SEED)
+
+    def outside(points: Tensor) -> Tensor:
+        values: Tensor = sign * (model.module(_unit(points))[:, 0] - level)
+        return values
+
+    def slope(points: Tensor) -> Tensor:
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(outside(points).sum(), points)
+        return gradient
+
+    return {
+        "iou": iou(outside, inside_uniform(shape.distance, generator, _UNIFORM)),
+        "iou_near": iou(outside, inside_near(shape.distance, generator, _NEAR, _REACH)),
+        "normal_error": normal_error(
+            slope, surface_points(shape.distance.mesh, _NORMALS, generator)
+        ),
+    }
+
+
+def _unit(points: Tensor) -> Tensor:
+    return (points + 1.0) / 2.0
