@@ -183,8 +183,8 @@ class MeshTree {
       const double from = coordinate(faces_[slot], 0, a), second = coordinate(faces_[slot], 1, a),
                    third = coordinate(faces_[slot], 2, a);
       u[a] = second - from, v[a] = third - from, middle[a] = (from + second + third) / 3;
-      s.low[a] = std::min({s.low[a], static_cast<float>(from), static_cast<float>(second), static_cast<float>(third)});
-      s.high[a] = std::max({s.high[a], static_cast<float>(from), static_cast<float>(second), static_cast<float>(third)});
+      s.low[a] = std::min(s.low[a], static_cast<float>(std::min({from, second, third})));
+      s.high[a] = std::max(s.high[a], static_cast<float>(std::max({from, second, third})));
     }
     const double normal[3] = {u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]};
     const double area = std::sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2]) / 2;

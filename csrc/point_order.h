@@ -1,4 +1,5 @@
-// Points along a curve on which neighbours are near each other (Morton 1966): what is read for one is read for the next.
+// Points along a curve on which neighbours are near each other (Morton 1966): what is read for one is read for the
+// next.
 #pragma once
 
 #include <algorithm>

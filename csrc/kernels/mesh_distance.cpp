@@ -60,8 +60,9 @@ PF_INLINE vf to_boxes(const float* box, const float* p) {
   return square;
 }
 
-// Squared distances to the triangles of a leaf: to the plane where the point lies above the triangle, else to the nearest
-// edge. Nothing here divides by a small area, so that slivers are as exact as others: u and h are at right angles.
+// Squared distances to the triangles of a leaf: to the plane where the point lies above the triangle, else to the
+// nearest edge. Nothing here divides by a small area, so that slivers are as exact as others: u and h are at right
+// angles.
 PF_INLINE vf to_triangles(const float* rows, const float* p) {
   const Vec a = load3(rows), u = load3(rows + 3 * W), v = load3(rows + 6 * W), h = load3(rows + 12 * W);
   const Vec q = Vec{splat(p[0]), splat(p[1]), splat(p[2])} - a;
@@ -232,7 +233,8 @@ PF_INLINE vf arctangent(vf y, vf x) {
 // Half the solid angles of the triangles of a leaf, positive where they are seen from behind (van Oosterom and
 // Strackee 1983).
 PF_INLINE vf half_angles(const float* rows, const float* p) {
-  const Vec a = load3(rows) - Vec{splat(p[0]), splat(p[1]), splat(p[2])}, u = load3(rows + 3 * W), v = load3(rows + 6 * W);
+  const Vec a = load3(rows) - Vec{splat(p[0]), splat(p[1]), splat(p[2])};
+  const Vec u = load3(rows + 3 * W), v = load3(rows + 6 * W);
   const Vec b = a + u, c = a + v;
   const Vec normal = {fma(u.y, v.z, -u.z * v.y), fma(u.z, v.x, -u.x * v.z), fma(u.x, v.y, -u.y * v.x)};
   const vf to_a = root(dot(a, a)), to_b = root(dot(b, b)), to_c = root(dot(c, c));
@@ -264,8 +266,9 @@ PF_INLINE float winding_at(const MeshTreeView& tree, const float* p) {
   return sum(halves) * 0.159154943092f + sum(dipoles) * 0.0795774715459f;  // of 2 pi, of 4 pi
 }
 
-// Whether the second point lies in a ball about the first that no surface enters.
-PF_INLINE bool apart_less(const double* a, const double* b, float reach) {
+// Whether one of two points lies in the ball about the other that no surface enters.
+PF_INLINE bool share_side(const double* points, const float* free, int64_t m, int64_t n) {
+  const double *a = points + 3 * m, *b = points + 3 * n, reach = free[m] > free[n] ? free[m] : free[n];
   double square = 0;
   for (int i = 0; i < 3; ++i) square += (a[i] - b[i]) * (a[i] - b[i]);
   return square < 0.999 * reach * reach;  // the distance is rounded to float
@@ -277,12 +280,11 @@ void winding(const MeshTreeView& tree, const double* points, const int32_t* orde
   for (int64_t i = begin; i < end; ++i) {
     ask_for(points, order, i, end);
     const int64_t n = order[i];
-    const double* here = points + 3 * n;
     double point[3];
     float p[3];
-    if (free != nullptr && before >= 0 && apart_less(points + 3 * before, here, free[before] > free[n] ? free[before] : free[n])) {
+    if (free != nullptr && before >= 0 && share_side(points, free, before, n)) {
       winding[n] = winding[before];
-    } else if (placed(tree, here, point)) {
+    } else if (placed(tree, points + 3 * n, point)) {
       rounded(point, p);
       winding[n] = winding_at(tree, p);
     } else {

@@ -16,8 +16,9 @@ struct MeshTreeView {
   const int64_t* first;    // [levels]: where the nodes of a level begin
   const float* boxes;      // [nodes, 6, W]: lower corners x y z and upper corners x y z of the children
   const float* dipoles;    // [nodes, 7, W]: middle, sum of area * normal, and squared distance from which these suffice
-  const float* triangles;  // [leaves, 19, W]: a corner A; edges u = B - A, v = C - A; the gradients g, h of the weights of
-                           // B and C; 1 over the squares of u, v, v - u and h. Without area the last is NaN, g and h 0
+  const float* triangles;  // [leaves, 19, W]: a corner A; edges u = B - A, v = C - A; the gradients g, h of the weights
+                           // of B and C; 1 over the squares of u, v, v - u and h. Without area the last is NaN, g and
+                           // h are 0
   const int32_t* faces;    // [leaves, W]
   // The mesh itself, for the last step, which is taken in double precision.
   const double* vertices;
@@ -31,10 +32,10 @@ struct MeshDistanceKernels {
   // and closest point. A point that is not finite gets NaN and face -1.
   void (*closest)(const MeshTreeView& tree, const double* points, const int32_t* order, int64_t begin, int64_t end,
                   float* distance, int64_t* face, float* closest);
-  // Winding number; NaN where a point is not finite. `free`, or null: how far each point is from the surface of a closed
-  // mesh, around which the number changes nowhere else; points within that reach of each other then share it.
-  void (*winding)(const MeshTreeView& tree, const double* points, const int32_t* order, const float* free, int64_t begin,
-                  int64_t end, float* winding);
+  // Winding number; NaN where a point is not finite. `free`, or null: how far each point is from the surface of a
+  // closed mesh, around which the number changes nowhere else; points within that reach of each other then share it.
+  void (*winding)(const MeshTreeView& tree, const double* points, const int32_t* order, const float* free,
+                  int64_t begin, int64_t end, float* winding);
 };
 
 POLYFIELD_FAMILY(MeshDistanceKernels, mesh_distance)
