@@ -17,6 +17,7 @@ FILES = [
     ),
     HERE.parent / "training" / "test_adam.py",
     HERE.parent / "training" / "test_photometric.py",
+    HERE.parent / "fields" / "test_modulate.py",
     HERE.parent / "fields" / "test_replay.py",
 ]
 # The rest is about arguments, or closed forms that hold for the reference alone.
