@@ -30,7 +30,8 @@ POLYFIELD_DRIVER(sparse_grid, int64_t n) {
       sparse_grid().scatter(job, x, g, n, static_cast<int32_t>(layer), static_cast<int32_t>(layer) + 1, values, touched);
     });
     parallel_tasks(3, [&](int64_t part, int) {
-      sparse_grid().variation(job, penalty, rows * part / 3, rows * (part + 1) / 3, values, part == 0 ? nullptr : touched);
+      uint8_t* marks = part == 0 ? nullptr : static_cast<uint8_t*>(touched);
+      sparse_grid().variation(job, penalty, rows * part / 3, rows * (part + 1) / 3, values, marks);
     });
     expect_finite(values, "gradient of a sparse grid");
     expect_finite(to, "gradient of a sparse grid to points");

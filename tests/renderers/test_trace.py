@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from polyfield import native
 from polyfield.errors import ShapeError
 from polyfield.fields.domain import Contraction
 from polyfield.fields.model import build_model
+from polyfield.fields.point_field import point_field
 from polyfield.fields.presets import preset, preset_names
 from polyfield.renderers.composite import composite, visible
 from polyfield.renderers.march import MarchSettings, march
@@ -91,7 +91,7 @@ def test_law_of_tracing(name: str, least: float, gain: float, cone: float) -> No
     ):
         # The same kernels over other batches: they may differ in the last bits of a remainder loop.
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
-    assert (one.encoded is not None) == native.available()
+    assert (one.encoded is not None) == (point_field(made.field) is not None)
     if one.encoded is not None:
         unit, _ = made.field.domain.place(one.samples.positions)
         with torch.no_grad():
