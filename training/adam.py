@@ -8,7 +8,7 @@ primitives", section 4, for skipping.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -157,6 +157,9 @@ class Adam:
             for i, entry in enumerate(entries):
                 if entry.value is old:
                     entries[i] = entry.resized(name, new, row_map, gradient)
+                    group = self._groups[name]  # must not keep the old one alive
+                    kept = [new if p is old else p for p in group.parameters]
+                    self._groups[name] = replace(group, parameters=kept, gradients=())
                     return
         raise InputError(
             f"Adam.resize: the old tensor, {list(old.shape)}, is no parameter of this optimiser."
