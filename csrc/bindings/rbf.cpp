@@ -10,7 +10,7 @@ namespace polyfield {
 namespace {
 
 constexpr int64_t grain = 256;     // points
-constexpr int64_t pieces = 32;     // sorted at once: their upstream gradients should stay in the cache
+constexpr int64_t pieces = 16;     // sorted at once: their upstream gradients should stay in the cache
 
 struct RbfTask {
   RbfJob job;

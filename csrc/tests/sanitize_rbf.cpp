@@ -16,6 +16,16 @@ Floats some_centres(int64_t count, int dim) {
   return centres;
 }
 
+// Definite matrices: small beside the diagonal. `entries` 1: tents.
+Floats some_shapes(int64_t count, int dim, int64_t entries) {
+  Floats shapes = randoms(count * entries, 0.f, 0.1f);
+  for (int64_t i = 0; i < count; ++i) {
+    if (entries == 1) shapes[i] += 1.f;
+    for (int64_t d = 0, at = 0; entries > 1 && d < dim; at += dim - d++) shapes[i * entries + at] += 1.f;
+  }
+  return shapes;
+}
+
 struct Aligned {  // 64 bytes at least, exactly so long
   explicit Aligned(int64_t size) : memory(static_cast<char*>(std::aligned_alloc(64, (size + 63) / 64 * 64)), &std::free) {}
   std::unique_ptr<char, void (*)(void*)> memory;
@@ -61,9 +71,10 @@ POLYFIELD_DRIVER(rbf, int64_t n) {
         bool known = true;
         for (int64_t i = 0; i < ids.size; ++i) known = known && ids[i] >= -1 && ids[i] < count;
         expect(known, "neighbours that are not there");
-        Floats shapes = randoms(count * 6, 0.1f, 1), frequencies = randoms(37, 0, 100);
+        Floats frequencies = randoms(37, 0, 100);
         for (RbfKernel kernel : {RbfKernel::inverse_quadratic, RbfKernel::inverse_multiquadric, RbfKernel::gaussian,
-                                 RbfKernel::tent})
+                                 RbfKernel::tent}) {
+          Floats shapes = some_shapes(count, dim, kernel == RbfKernel::tent ? 1 : dim * (dim + 1) / 2);
           for (int channels : {1, 16, 37}) {
             Floats features = randoms(count * channels, -1, 1);
             const bool sines = channels == 37;
@@ -71,5 +82,6 @@ POLYFIELD_DRIVER(rbf, int64_t n) {
                         count, dim, channels, neighbours, kernel, sines},
                        n);
           }
+        }
       }
 }
