@@ -24,10 +24,11 @@ NATIVE = pytest.mark.skipif(
 
 
 def of_perceptrons(name: str) -> bool:
-    """Whether both heads of a preset are networks, on one encoder: such a field is replayed natively."""
+    """Whether both heads of a preset are networks, on one encoder that has a native form: it is replayed natively."""
     data = preset(name)["field"]
     heads = {data[head]["kind"] for head in ("density_head", "color_head")}
-    return heads == {"mlp"} and not any(data.get(slot) for slot in ("appearance_encoder", "gate"))
+    alone = not any(data.get(slot) for slot in ("appearance_encoder", "gate"))
+    return alone and heads == {"mlp"} and data["encoder"]["kind"] != "neurbf"
 
 
 NETWORKS = [name for name in preset_names() if of_perceptrons(name)]
@@ -37,6 +38,8 @@ def field(name: str, domain: Domain, **changes: object) -> RadianceField:
     data = preset(name)["field"] | changes
     if "log2_table" in data["encoder"]:
         data["encoder"] |= {"log2_table": 10}
+    if "scales" in data["encoder"]:
+        data["encoder"] |= {"base": 16, "scales": [1, 2]}
     if data["density_head"]["hidden"] > 2:
         data["density_head"] |= {"width": 32, "hidden": 3, "skips": [2]}
     return RadianceField(from_json(RadianceConfig, data), domain, seed=3)

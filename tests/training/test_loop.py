@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from polyfield.errors import RunError
 from polyfield.fields.model import Model
-from polyfield.fields.registry import ParameterGroup
+from polyfield.fields.registry import ParameterGroup, Resize
 from polyfield.training import loop as loops
 from polyfield.training.loop import Control, Loop
 from polyfield.training.schedule import Plan, Rate
@@ -38,7 +38,8 @@ class ToyTask:
         self.weight.grad = self.weight.detach().clone()
         return StepReport(math.nan if step == self.sick else 1.0, 1.0, 1, 1)
 
-    def after_step(self, step: int, progress: float) -> None: ...
+    def after_step(self, step: int, progress: float) -> list[Resize]:
+        return []
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {}, {}
