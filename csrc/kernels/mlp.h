@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "dispatch.h"
+#include "math/hd.h"
 
 namespace polyfield {
 
@@ -21,7 +22,7 @@ struct MlpShape {
   // The first hidden layer gives z + sin(m z) instead, m log-spaced over its columns between these two; 0: it does not.
   double lowest_frequency = 0, highest_frequency = 0;
 
-  bool composed() const { return lowest_frequency > 0; }
+  POLYFIELD_HD bool composed() const { return lowest_frequency > 0; }
 };
 
 // A matrix [points, features] in memory; one of the two strides is 1.
