@@ -98,6 +98,9 @@ _COLUMNS = {
     "field": ("field", "{}"),
     "psnr": ("PSNR dB", "{:.2f}"),
     "ssim": ("SSIM", "{:.4f}"),
+    "iou": ("IoU", "{:.5f}"),
+    "iou_near": ("IoU near", "{:.4f}"),
+    "normal_error": ("normals off", "{:.2f}"),
     "parameters": ("trained", "{:,}"),
     "stored_values": ("stored", "{:,}"),
     "bytes": ("bytes", "{:,}"),
@@ -109,14 +112,15 @@ _COLUMNS = {
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
     """A table; runs that failed have their sentence under it."""
-    cells = [[title for title, _ in _COLUMNS.values()]]
+    shown = {key: column for key, column in _COLUMNS.items() if any(key in row for row in rows)}
+    cells = [[title for title, _ in shown.values()]]
     for row in rows:
         cells.append(
             [
                 "-" if row.get(key) is None else form.format(row[key])
-                for key, (_, form) in _COLUMNS.items()
+                for key, (_, form) in shown.items()
             ]
         )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(_COLUMNS))]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
     lines = ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
     return lines + [f"{row['field']} failed: {row['failed']}" for row in rows if "failed" in row]

@@ -53,11 +53,13 @@ def comparison_page(shown: Shown, rows: Sequence[dict[str, Any]]) -> Report:
         rows: As `polyfield.training.compare.Comparison` has them.
     """
     done = [row for row in rows if "failed" not in row]
-    sections = [Section("The fields", [table([_cells(row) for row in rows], _HEAD)])]
+    head = _HEAD if not done or "psnr" in done[0] else _SHAPE_HEAD
+    sections = [Section("The fields", [table([_cells(row) for row in rows], head)])]
     if done:
         logs = {r["field"]: RunFolder.open(shown.out / r["field"]).read_log() for r in done}
         sections.append(Section("Loss over time", [loss_curves(logs)]))
-        sections.append(Section("Side by side", _crops(shown, [row["field"] for row in done])))
+        if "psnr" in done[0]:  # there are pictures
+            sections.append(Section("Side by side", _crops(shown, [row["field"] for row in done])))
     what = "posed images" if shown.kind is None else f"one {shown.kind}"
     about = f"{len(rows)} fields, trained alike on {what}: {Path(shown.source).name}."
     return Report("Polyfield: a comparison", about, sections)
@@ -67,16 +69,22 @@ _HEAD = (
     *("field", "PSNR dB", "SSIM", "trained", "stored values", "MB", "steps", "seconds"),
     "million samples/s",
 )
+_SHAPE_HEAD = ("field", "IoU", "IoU near", "normals off by", *_HEAD[3:])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if "failed" in row:
         return (row["field"], row["failed"])
     similar, speed = row.get("ssim"), row["samples_per_second"]
+    quality: tuple[str, ...]
+    if "psnr" in row:
+        quality = f"{row['psnr']:.2f}", "-" if similar is None else f"{similar:.4f}"
+    else:
+        degrees = f"{row['normal_error']:.2f} degrees"
+        quality = f"{row['iou']:.5f}", f"{row['iou_near']:.4f}", degrees
     return (
         row["field"],
-        f"{row['psnr']:.2f}" if "psnr" in row else "-",
-        "-" if similar is None else f"{similar:.4f}",
+        *quality,
         f"{row['parameters']:,}",
         f"{row['stored_values']:,}",
         f"{row['bytes'] / 1e6:.2f}",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from polyfield.cli.compare import _lines
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.training import compare as module
 from polyfield.training.compare import compare
@@ -82,6 +83,21 @@ def test_posed_images_are_compared_on_a_view(tmp_path: Path) -> None:
     )
     assert [row["field"] for row in done.rows] == ["hashgrid"]
     assert done.page.read_text().count("data:image/png;base64,") == 3
+
+
+def test_meshes_are_compared_without_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_UNIFORM", "_NEAR", "_NORMALS"):
+        monkeypatch.setattr(f"polyfield.training.shape_fit.{name}", 1 << 10)
+    monkeypatch.setattr("polyfield.training.fit_sdf.POOL", 1 << 10)
+    mesh = tmp_path / "wedge.obj"
+    mesh.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
+    done = compare(mesh, fields=["hashgrid"], out=tmp_path / "c", steps=3)
+    page = done.page.read_text()
+    assert f"{done.rows[0]['iou']:.5f}" in page
+    assert "data:image/png" not in page
+    assert "IoU near" in _lines(done.rows)[0]
 
 
 def test_wrong_wishes_are_refused_before_anything_is_trained(image: Path, tmp_path: Path) -> None:
