@@ -9,13 +9,11 @@ from polyfield.cli.arguments import (
     Parser,
     add_json,
     add_threads,
-    choice,
     duration,
     print_json,
     whole,
 )
-from polyfield.cli.interrupt import StopOnSignal
-from polyfield.cli.progress import ProgressDisplay
+from polyfield.cli.running import add_kind, watched
 
 __all__ = ["configure", "run"]
 
@@ -29,13 +27,7 @@ def configure(parser: Parser) -> None:
         "--fields", required=True, metavar="A,B,C", help="presets, as hashgrid,kplanes"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to make")
-    parser.add_argument(
-        "--as",
-        dest="kind",
-        type=choice("image", "sphere", "sdf", "occupancy"),
-        metavar="KIND",
-        help="image, sphere, sdf or occupancy (default: by the file)",
-    )
+    add_kind(parser)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--budget", type=duration, metavar="TIME", help="of each (default 60s)")
     length.add_argument("--steps", type=whole(1, 10**9), metavar="N", help="of each")
@@ -55,19 +47,8 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train them one after the other, print a table, write the page."""
     from polyfield.training.compare import compare
-    from polyfield.training.loop import Control
-    from polyfield.training.progress import Progress
 
-    control = Control()
-    with (
-        StopOnSignal(control.stop.set, control.saving.is_set) as signals,
-        ProgressDisplay() as show,
-    ):
-
-        def tell(progress: Progress) -> None:
-            signals.busy = progress.step > 0 and not progress.message
-            show(progress)
-
+    with watched() as (tell, control, signals):
         result = compare(
             args.source,
             fields=[name.strip() for name in args.fields.split(",") if name.strip()],

@@ -4,8 +4,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polyfield.cli.arguments import Parser, choice
-from polyfield.cli.running import add_run_arguments, common, refuse_fixed, run_watched
+from polyfield.cli.arguments import Parser
+from polyfield.cli.running import add_kind, add_run_arguments, common, refuse_fixed, run_watched
 from polyfield.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,13 +20,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="image or mesh; not needed with --resume"
     )
-    parser.add_argument(
-        "--as",
-        dest="kind",
-        type=choice("image", "sphere", "sdf", "occupancy"),
-        metavar="KIND",
-        help="image, sphere, sdf or occupancy (default: by the file)",
-    )
+    add_kind(parser)
     add_run_arguments(parser)
 
 

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ from polyfield.cli.progress import ProgressDisplay
 from polyfield.errors import InputError
 
 if TYPE_CHECKING:
-    from polyfield.training.running import TrainResult
+    from polyfield.training.loop import Control
+    from polyfield.training.running import Tell, TrainResult
 
-__all__ = ["add_run_arguments", "common", "refuse_fixed", "run_watched"]
+__all__ = ["add_kind", "add_run_arguments", "common", "refuse_fixed", "run_watched", "watched"]
 
 
 def add_run_arguments(parser: Parser) -> None:
@@ -80,18 +82,20 @@ def common(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_watched(
-    args: argparse.Namespace,
-    start: Callable[..., "TrainResult"],
-    summary: Callable[["TrainResult"], str],
-) -> int:
-    """Run, with its progress on stderr and signals heeded, and say how it ended.
+def add_kind(parser: Parser) -> None:
+    """Add --as."""
+    parser.add_argument(
+        "--as",
+        dest="kind",
+        type=choice("image", "sphere", "sdf", "occupancy"),
+        metavar="KIND",
+        help="image, sphere, sdf or occupancy (default: by the file)",
+    )
 
-    Args:
-        args: Of the command.
-        start: Takes `on_progress` and `control`.
-        summary: What to print of a run that came to its end.
-    """
+
+@contextmanager
+def watched() -> Iterator[tuple["Tell", "Control", StopOnSignal]]:
+    """Show progress on stderr and heed signals: gives whom to tell, the control that signals stop, and the signals."""
     from polyfield.training.loop import Control
     from polyfield.training.progress import Progress
 
@@ -106,6 +110,22 @@ def run_watched(
             signals.busy = progress.step > 0 and not progress.message
             show(progress)
 
+        yield tell, control, signals
+
+
+def run_watched(
+    args: argparse.Namespace,
+    start: Callable[..., "TrainResult"],
+    summary: Callable[["TrainResult"], str],
+) -> int:
+    """Run, with its progress on stderr and signals heeded, and say how it ended.
+
+    Args:
+        args: Of the command.
+        start: Takes `on_progress` and `control`.
+        summary: What to print of a run that came to its end.
+    """
+    with watched() as (tell, control, signals):
         result = start(on_progress=tell, control=control)
     if args.json:
         done = {"run": result.run, "steps": result.step, "interrupted": result.interrupted}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from polyfield.fields.registry import Growing, ParameterGroup, Regularised, Resize, complete
 
-__all__ = ["PartedField", "fill_slots"]
+__all__ = ["PartedField", "decode", "fill_slots"]
 
 
 def fill_slots(config: Any, slots: Mapping[str, str]) -> None:
@@ -25,6 +25,19 @@ def fill_slots(config: Any, slots: Mapping[str, str]) -> None:
         part = getattr(config, name)
         if part is not None:
             object.__setattr__(config, name, complete(kind, part))
+
+
+def decode(head: Any, coordinates: Callable[[], Tensor], *given: Tensor) -> Tensor:
+    """Run a head, with coordinates where it is modulated by them.
+
+    Args:
+        head: See `polyfield.fields.registry.Head`.
+        coordinates: Gives them; called only where they are wanted.
+        given: The head's other arguments.
+    """
+    wanted = getattr(head, "wants_coordinates", False)
+    out: Tensor = head(*given, coordinates=coordinates()) if wanted else head(*given)
+    return out
 
 
 class PartedField(nn.Module):

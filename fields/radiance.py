@@ -8,7 +8,6 @@ what the encoder gives, and density. Heads may be modulated by coordinates: posi
 colour.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Generator, Tensor
 from polyfield.errors import ConfigError, nearest
 from polyfield.fields.domain import Domain
 from polyfield.fields.ops.density import ACTIVATIONS, density
-from polyfield.fields.parted import PartedField, fill_slots
+from polyfield.fields.parted import PartedField, decode, fill_slots
 from polyfield.fields.registry import build_encoder, build_gate, build_head
 from polyfield.fields.samples import Samples
 
@@ -120,7 +119,7 @@ class RadianceField(PartedField):
         encoded, factor = self.encoder(unit), None
         if self.gate is not None:
             encoded, factor = self.gate(unit, encoded)
-        features = _decode(self.density_head, lambda: unit, encoded)
+        features = decode(self.density_head, lambda: unit, encoded)
         gain = self.config.density_gain / self.domain.scale
         sigma = density(features, inside, self.config.density, gain)
         return sigma if factor is None else sigma * factor, features
@@ -132,7 +131,7 @@ class RadianceField(PartedField):
         conditions, rows = self.conditions(samples.directions), samples.ray_ids
         given = () if conditions is None else (conditions, rows)
         seen_along = lambda: samples.directions.index_select(0, rows)  # noqa: E731
-        raw = _decode(self.color_head, seen_along, features, *given)
+        raw = decode(self.color_head, seen_along, features, *given)
         return torch.sigmoid(raw) if self.config.color == "sigmoid" else raw
 
     def conditions(self, directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R C"] | None:
@@ -141,10 +140,3 @@ class RadianceField(PartedField):
             return None
         encoded: Tensor = self.direction_encoder(directions)
         return encoded.contiguous()
-
-
-def _decode(head: Any, coordinates: Callable[[], Tensor], *given: Tensor) -> Tensor:
-    """Run a head, with coordinates where it is modulated by them."""
-    wanted = getattr(head, "wants_coordinates", False)
-    out: Tensor = head(*given, coordinates=coordinates()) if wanted else head(*given)
-    return out

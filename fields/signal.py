@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from polyfield.errors import ConfigError
-from polyfield.fields.parted import PartedField, fill_slots
+from polyfield.fields.parted import PartedField, decode, fill_slots
 from polyfield.fields.registry import build_encoder, build_head
 
 __all__ = ["Globe", "Picture", "SignalConfig", "SignalField", "Solid"]
@@ -148,7 +148,4 @@ class SignalField(PartedField):
 
     def forward(self, unit: Float[Tensor, "N D"]) -> Float[Tensor, "N O"]:
         """Values at points of [0, 1]^D."""
-        encoded = self.encoder(unit)
-        wanted = getattr(self.head, "wants_coordinates", False)
-        values: Tensor = self.head(encoded, coordinates=unit) if wanted else self.head(encoded)
-        return values
+        return decode(self.head, lambda: unit, self.encoder(unit))

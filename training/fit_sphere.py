@@ -12,7 +12,7 @@ from polyfield.config import to_json
 from polyfield.datasets.picture_source import PictureSource
 from polyfield.fields.model import Model
 from polyfield.fields.signal import Globe
-from polyfield.training.fit_image import compare_picture, load, on_white, protocol
+from polyfield.training.fit_image import compare_picture, load, protocol
 
 __all__ = [
     "MODEL",
@@ -21,7 +21,6 @@ __all__ = [
     "domain",
     "load",
     "measure",
-    "on_white",
     "protocol",
 ]
 

@@ -115,8 +115,8 @@ class NeuRbf(nn.Module):
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N GF"]:
         """Encode points."""
-        bases = RadialBases(self.centres, self.shapes, self.extent)
-        out = rbf(x, self.neighbours()(x), self.features, bases, self.shape, gradient=self.gradient)
+        ids = self.neighbours()(x)
+        out = rbf(x, ids, self.features, self.bases(), self.shape, gradient=self.gradient)
         if self.grid is not None:
             out = torch.cat([self.grid(x), out], 1)
         return out if self.bias is None else out + self.bias

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int32
 from torch import Generator, Tensor, nn
 
 from polyfield.errors import ConfigError
+from polyfield.fields.heads._joined import joined
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Config", "Siren", "build"]
@@ -72,8 +73,7 @@ class Siren(nn.Module):
         rows: Int32[Tensor, " N"] | None = None,
     ) -> Float[Tensor, "N out"]:
         """Run the network on x, followed by the condition's rows where there is one."""
-        if condition is not None and rows is not None:
-            x = torch.cat([x, condition.index_select(0, rows)], dim=1)
+        x = joined(x, condition, rows)
         *hidden, last = zip(self.matrices, self.biases, strict=True)
         for frequency, (matrix, bias) in zip(self.frequencies, hidden, strict=True):
             x = torch.sin(frequency * nn.functional.linear(x, matrix, bias))
