@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "parallel.h"
-#include "point_field.h"
+#include "room.h"
 
 namespace polyfield {
 

@@ -2,23 +2,25 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 
 #include "parallel.h"
 
 namespace polyfield {
 
-constexpr int64_t grain = 2048;           // samples whose gathering is worth a thread
-constexpr int64_t most_kept = 256 << 20;  // bytes of a network's activations; those beyond are computed again
+constexpr int64_t grain = 2048;  // samples whose gathering is worth a thread
 
-bool Replay::run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
-                 const int64_t* kept, const float* weights, int64_t n, float* density_gradient, float* color_gradient) {
-  const int64_t width = field.encoder->width(), outputs = field.features();
-  float *positions = room(positions_, 3 * n), *unit = room(unit_, 3 * n), *encoded = room(encoded_, width * n),
-        *features = room(features_, outputs * n), *sigma = room(sigma_, n), *slope = room(slope_, n), *color = room(color_, 3 * n),
-        *to_sigma = room(to_sigma_, n), *to_color = room(to_color_, 3 * n), *to_features = room(to_features_, outputs * n),
-        *to_encoded = room(to_encoded_, width * n);
+static float sigmoid_slope(float raw) {
+  const float value = 1.f / (1.f + std::exp(-raw));
+  return value * (1.f - value);
+}
+
+// Brings together what is known of the kept samples: false where one of them is not there.
+bool Replay::gather(const ReplaySamples& samples, const PointConditions& conditions, const int64_t* kept,
+                    const float* weights, int64_t n, int64_t width) {
+  float *positions = room(positions_, 3 * n), *encoded = room(encoded_, width * n), *to_sigma = room(to_sigma_, n),
+        *to_color = room(to_color_, 3 * n);
   int32_t* rays = room(rays_, n);
-  uint8_t* inside = room(inside_, n);
   std::atomic<bool> strange{false};
   parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
     bool known = true;
@@ -43,32 +45,55 @@ bool Replay::run(const PointField& field, const ReplaySamples& samples, const Po
     for (int64_t f = 0; samples.encoded != nullptr && f < width; ++f)
       for (int64_t i = begin; i < end; ++i) encoded[f * n + i] = samples.encoded[f * samples.count + kept[i]];
   });
-  if (strange) return false;
-  field.domain.place(positions, n, unit, inside);
+  return !strange;
+}
+
+bool Replay::run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
+                 const int64_t* kept, const float* weights, int64_t n) {
+  const int64_t width = field.encoder->width(), outputs = field.features();
+  if (!gather(samples, conditions, kept, weights, n, width)) return false;
+  float *unit = room(unit_, 3 * n), *encoded = encoded_.data(), *features = room(features_, outputs * n),
+        *sigma = room(sigma_, n), *slope = room(slope_, n), *color = room(color_, 3 * n), *to_sigma = to_sigma_.data(),
+        *to_color = to_color_.data(), *to_features = room(to_features_, outputs * n), *to_encoded = room(to_encoded_, width * n);
+  uint8_t* inside = room(inside_, n);
+
+  field.domain.place(positions_.data(), n, unit, inside);
   if (samples.encoded == nullptr) field.encoder->encode(unit, n, encoded);
+  float *gated = encoded, *factor = nullptr, *to_factor = nullptr;
+  if (field.gate != nullptr) {
+    gated = room(gated_, width * n);
+    factor = room(factor_, n);
+    to_factor = room(to_factor_, n);
+    field.gate->open(unit, n, width, encoded, gated, factor);
+  }
+  const MlpInput points = field.density_input(gated, n);
+  field.density->decode(points, n, features, &density_record_);
+  float *apparent = nullptr, *to_seen = to_features;  // what colours are decoded from: features, or an encoder's own
+  if (field.appearance != nullptr) {
+    apparent = room(apparent_, field.appearance->width() * n);
+    to_seen = room(to_apparent_, field.appearance->width() * n);
+    field.appearance->encode(unit, n, apparent);
+    std::fill_n(to_features, outputs * n, 0.f);
+  }
+  const MlpInput seen = field.color_input(features, apparent, n, conditions, rays_.data());
+  field.color->decode(seen, n, color, &color_record_);
 
-  const auto saved = [n](std::vector<char>& record, const PointNetwork& net) {
-    const int64_t points = std::min(n, most_kept / mlp().saved_bytes(net.shape, net.bf16, 64) * 64);
-    return MlpSaved{room(record, mlp().saved_bytes(net.shape, net.bf16, points)), points};
-  };
-  const PointNetwork &density = field.density, &shader = field.color;
-  const MlpSaved of_density = saved(density_record_, density), of_color = saved(color_record_, shader);
-  const MlpInput points = {{encoded, 1, n}, width, nullptr, nullptr, 0, 0};
-  MlpInput seen = {{features, outputs, 1}, outputs, nullptr, nullptr, 0, 0};
-  if (conditions.columns > 0)
-    seen = {{features, outputs, 1}, outputs, conditions.values, rays, conditions.rays, conditions.columns};
-  mlp().forward(density.shape, points, density.weights, density.bf16, {features, outputs, 1}, n, of_density);
-  mlp().forward(shader.shape, seen, shader.weights, shader.bf16, {color, 3, 1}, n, of_color);
-  mlp().backward(shader.shape, seen, shader.weights, shader.bf16, {{to_color, 3, 1}, {color, 3, 1}},
-                 {{to_features, outputs, 1}, color_gradient, nullptr}, n, of_color);
-
+  if (field.sigmoid)
+    parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = 3 * begin; i < 3 * end; ++i) to_color[i] *= sigmoid_slope(color[i]);
+    });
+  field.color->go_back(seen, n, color, to_color, color_record_, to_seen);
   parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
     field.activate(features, inside, begin, end, sigma, slope);
-    for (int64_t i = begin; i < end; ++i) to_features[i * outputs] += to_sigma[i] * slope[i];
+    for (int64_t i = begin; i < end; ++i) {
+      to_features[i * outputs] += to_sigma[i] * slope[i] * (factor == nullptr ? 1.f : factor[i]);
+      if (factor != nullptr) to_factor[i] = to_sigma[i] * sigma[i];
+    }
   });
-  mlp().backward(density.shape, points, density.weights, density.bf16, {{to_features, outputs, 1}, {features, outputs, 1}},
-                 {{to_encoded, 1, n}, density_gradient, nullptr}, n, of_density);
+  field.density->go_back(points, n, features, to_features, density_record_, to_encoded);
+  if (field.gate != nullptr) field.gate->go_back(unit, n, width, encoded, factor, to_factor, to_encoded);
   field.encoder->add_gradients(unit, n, to_encoded);
+  if (field.appearance != nullptr) field.appearance->add_gradients(unit, n, to_seen);
   return true;
 }
 

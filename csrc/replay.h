@@ -20,15 +20,16 @@ struct ReplaySamples {
 
 class Replay {
  public:
-  // Adds the gradients of samples kept[0 .. n), each times its weight. Those of the networks are written to flat
-  // vectors, those of the encoder are added where it keeps them. False, and nothing done, where one of them does not
-  // exist, or its ray has no conditions.
+  // Adds the gradients of samples kept[0 .. n), each times its weight, where the field's parts keep them. False, and
+  // nothing done, where one of the samples does not exist, or its ray has no conditions.
   bool run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
-           const int64_t* kept, const float* weights, int64_t n, float* density_gradient, float* color_gradient);
+           const int64_t* kept, const float* weights, int64_t n);
 
  private:
-  std::vector<float> positions_, unit_, encoded_, features_, sigma_, slope_, color_, to_sigma_, to_color_,
-      to_features_, to_encoded_;
+  bool gather(const ReplaySamples& samples, const PointConditions& conditions, const int64_t* kept, const float* weights,
+              int64_t n, int64_t width);
+  std::vector<float> positions_, unit_, encoded_, gated_, factor_, apparent_, features_, sigma_, slope_, color_,
+      to_sigma_, to_color_, to_factor_, to_features_, to_encoded_, to_apparent_;
   std::vector<int32_t> rays_;
   std::vector<uint8_t> inside_;
   std::vector<char> density_record_, color_record_;

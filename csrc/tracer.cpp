@@ -186,7 +186,7 @@ void Tracer::Workspace::merge(const TraceRays& rays, const TraceSettings& settin
       place[turn.ray[a]] += some;
     }
   }
-  field.shade(rows, rays.conditions, ids.data(), total, room(tile.color, 3 * total));
+  field.shade(positions, rows, rays.conditions, ids.data(), total, scratch, room(tile.color, 3 * total));
 }
 
 void Tracer::collect(const int64_t* offsets, int64_t encoded_width, const TracedSamples& out) {

@@ -13,7 +13,7 @@ Encoders: `build(config, dim, generator) -> Encoder`. Gates: `build(config, dim,
 
 Parts may offer more. What data place before the first step: `Prepared`. A penalty of their own: `Regularised`. Sizes
 that change during training: `Growing`. A native form, which makes rendering and training quicker: see
-`polyfield.fields.point_field`.
+`polyfield.fields.native_form`.
 """
 
 import pkgutil

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ShapeError
+from polyfield.fields.native_form import DenseGradients
 from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.point_field import native_conditions, point_field
 from polyfield.fields.radiance import RadianceField
@@ -43,7 +44,8 @@ def replay(
     _check(field, samples, kept, weights, sigma_gradient, color_gradient, encoded)
     if not len(kept):
         return
-    points = point_field(field)
+    gradients = DenseGradients()
+    points = point_field(field, gradients.room)
     floats = (sigma_gradient, color_gradient, weights, samples.positions, samples.directions)
     frozen = not all(parameter.requires_grad for parameter in field.parameters())
     if points is None or frozen or not native.usable(*floats):
@@ -51,8 +53,6 @@ def replay(
         return
     with torch.no_grad():
         conditions = field.conditions(samples.directions)
-    networks = [_weights(field.density_head), _weights(field.color_head)]
-    gradients = [torch.empty_like(w) for w in networks]
     tensors = (samples.positions, samples.ray_ids, sigma_gradient, color_gradient, kept, weights)
     positions, rays, to_sigma, to_color, rows, factors = (t.detach().contiguous() for t in tensors)
     known = None if encoded is None else encoded.contiguous()
@@ -68,14 +68,12 @@ def replay(
         rows.data_ptr(),
         factors.data_ptr(),
         len(rows),
-        *(gradient.data_ptr() for gradient in gradients),
     )
     if not fits:
         raise ShapeError(
             f"replay: kept must name samples in 0..{len(samples) - 1}, of rays in 0..{samples.rays - 1}."
         )
-    for parameter, gradient in zip(networks, gradients, strict=True):
-        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    gradients.deliver()
 
 
 def replay_reference(
@@ -136,8 +134,3 @@ def _check(
             )
     if not weights.dtype == sigma_gradient.dtype == color_gradient.dtype == samples.positions.dtype:
         raise ShapeError("replay: positions, weights and gradients must be floats of one kind.")
-
-
-def _weights(head: torch.nn.Module) -> Tensor:
-    (weights,) = head.parameters()  # a head with a native network has one flat parameter
-    return weights

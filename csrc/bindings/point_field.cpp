@@ -5,7 +5,7 @@
 
 #include <pybind11/stl.h>
 
-#include "bindings/hash_grid.h"
+#include "bindings/module.h"
 #include "photometric.h"
 #include "replay.h"
 #include "tracer.h"
@@ -15,16 +15,20 @@ namespace {
 
 using Triple = std::array<float, 3>;
 
-PointField field_of(bool ball, const Triple& low, const Triple& inverse, const PointEncoder& encoder,
-                    const PointNetwork& density, const PointNetwork& color, int activation, float gain, float limit) {
+PointField field_of(bool ball, const Triple& low, const Triple& inverse, const PointEncoder& encoder, const PointGate* gate,
+                    const PointHead& density, const PointEncoder* appearance, const PointHead& color, int activation,
+                    bool sigmoid, float gain, float limit) {
   PointField field = {};
   field.domain.ball = ball;
   std::copy(low.begin(), low.end(), field.domain.low);
   std::copy(inverse.begin(), inverse.end(), field.domain.inverse);
   field.encoder = &encoder;
-  field.density = density;
-  field.color = color;
+  field.gate = gate;
+  field.density = &density;
+  field.appearance = appearance;
+  field.color = &color;
   field.activation = static_cast<DensityActivation>(activation);
+  field.sigmoid = sigmoid;
   field.gain = gain;
   field.limit = limit;
   return field;
@@ -51,12 +55,11 @@ void collect(Tracer& tracer, Address offsets, int64_t encoded_width, Address pos
 // False, and nothing done, where a sample or a ray is asked for that is not there.
 bool replay(Replay& replay, const PointField& field, Address positions, Address rays, Address encoded,
             Address sigma_gradient, Address color_gradient, int64_t count, const Conditions& conditions, Address kept,
-            Address weights, int64_t n, Address density_weights, Address color_weights) {
+            Address weights, int64_t n) {
   return replay.run(field,
                     {at<const float>(positions), at<const int32_t>(rays), at<const float>(encoded),
                      at<const float>(sigma_gradient), at<const float>(color_gradient), count},
-                    conditions_of(conditions), at<const int64_t>(kept), at<const float>(weights), n,
-                    at<float>(density_weights), at<float>(color_weights));
+                    conditions_of(conditions), at<const int64_t>(kept), at<const float>(weights), n);
 }
 
 std::pair<double, double> photometric(Photometric& photometric, const std::array<Address, 6>& samples, int64_t rays,
@@ -75,25 +78,9 @@ std::pair<double, double> photometric(Photometric& photometric, const std::array
 
 POLYFIELD_BINDINGS(point_field) {
   using namespace polyfield;
-  py::class_<PointEncoder>(m, "PointEncoder");
-  py::class_<HashGridPoints, PointEncoder>(m, "HashGridPoints")
-      .def(py::init([](Address levels, int active, int features, bool smooth, Address table, int64_t width,
-                       Address gradient, Address touched) {
-        const HashGridJob grid = hash_grid_job(levels, active, 3, features, smooth, 0, 0, 0);
-        return HashGridPoints(grid, at<const float>(table), width, at<float>(gradient), at<uint8_t>(touched));
-      }));
-  py::class_<FactorGridPoints, PointEncoder>(m, "FactorGridPoints")
-      .def(py::init([](Address factors, int factor_count, int group_count, int channels, Address table, Address gradient,
-                       Address touched) {
-        const FactorGridJob grids = {at<const FactorGridFactor>(factors), factor_count, group_count, channels, 3, nullptr,
-                                     at<const float>(table)};
-        return FactorGridPoints(grids, at<float>(gradient), at<uint8_t>(touched));
-      }));
-  py::class_<FrequencyPoints, PointEncoder>(m, "FrequencyPoints").def(py::init<int, bool>());
-  py::class_<PointNetwork>(m, "PointNetwork").def(py::init([](const MlpShape& shape, Address weights, bool bf16) {
-    return PointNetwork{shape, at<const float>(weights), bf16};
-  }));
-  py::class_<PointField>(m, "PointField").def(py::init(&field_of), py::keep_alive<1, 5>());
+  py::class_<PointField>(m, "PointField")
+      .def(py::init(&field_of), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(), py::keep_alive<1, 7>(),
+           py::keep_alive<1, 8>(), py::keep_alive<1, 9>());
   py::class_<TraceSettings>(m, "TraceSettings")
       .def(py::init([](const MarchLattice& lattice, Address depths, float min_transmittance, bool keep_encoded) {
         return TraceSettings{lattice, at<const float>(depths), min_transmittance, keep_encoded};

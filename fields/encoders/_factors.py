@@ -46,7 +46,7 @@ class FactorEncoder(nn.Module):
         return factor_grid(x, self.table, self.layout, gradient=self.gradient)
 
     def native_points(self) -> Any:
-        """Make the native encoder of points [N, 3] for `polyfield.fields.point_field`."""
+        """Make the native form for points [N, 3]: see `polyfield.fields.native_form`."""
         layout = self.layout
         return native.core().FactorGridPoints(
             layout.packed.data_ptr(),

@@ -44,7 +44,7 @@ class Frequency(nn.Module):
         return frequency(x, self.config.octaves, self.config.include_input)
 
     def native_points(self) -> Any:
-        """Make the native encoder of points [N, 3] for `polyfield.fields.point_field`."""
+        """Make the native form for points [N, 3]: see `polyfield.fields.native_form`."""
         return native.core().FrequencyPoints(self.config.octaves, self.config.include_input)
 
     def groups(self) -> list[ParameterGroup]:

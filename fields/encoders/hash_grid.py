@@ -81,7 +81,7 @@ class HashGrid(nn.Module):
         )
 
     def native_points(self) -> Any:
-        """Make the native encoder of points [N, 3] for `polyfield.fields.point_field`."""
+        """Make the native form for points [N, 3]: see `polyfield.fields.native_form`."""
         shape = self.geometry
         return native.core().HashGridPoints(
             shape.packed.data_ptr(),

@@ -7,10 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError
+from polyfield.fields.native_form import native_form
 from polyfield.fields.ops.rbf import RadialBases, RbfShape, rbf
 from polyfield.fields.ops.rbf_neighbours import Neighbours
 from polyfield.fields.ops.rbf_placement import even_shapes, place_bases
+from polyfield.fields.ops.rbf_shape import KERNELS
 from polyfield.fields.ops.sparse_gradient import SparseGradient
 from polyfield.fields.registry import ParameterGroup, Prepared, build_encoder, complete
 
@@ -120,6 +123,24 @@ class NeuRbf(nn.Module):
         if self.grid is not None:
             out = torch.cat([self.grid(x), out], 1)
         return out if self.bias is None else out + self.bias
+
+    def native_points(self) -> Any | None:
+        """Make the native form: see `polyfield.fields.native_form`. There is none with a bias."""
+        index, bases, shape = self.neighbours().native_index, self.bases(), self.shape
+        if not index or self.bias is not None or shape.dim != 3 or not native.usable(*bases):
+            return None
+        frequencies = shape.sine_factors
+        own = native.core().RbfPoints(
+            *(index, *(part.data_ptr() for part in (*bases, self.features))),
+            0 if frequencies is None else frequencies.data_ptr(),
+            *(*self.features.shape, shape.neighbours),
+            *(KERNELS.index(shape.kernel), shape.normalise),
+            *(self.gradient.values.data_ptr(), self.gradient.touched.data_ptr()),
+        )
+        if self.grid is None:
+            return own
+        grid = native_form(self.grid, "native_points")
+        return None if grid is None else native.core().JoinedPoints(grid, own)
 
     def bases(self) -> RadialBases:
         """Give the kernels as they are placed now."""

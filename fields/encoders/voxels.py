@@ -101,6 +101,17 @@ class Voxels(nn.Module):
         """Interpolate at points."""
         return sparse_grid(x, self.table, self.index, gradient=self.gradient)
 
+    def native_points(self) -> Any:
+        """Make the native form: see `polyfield.fields.native_form`."""
+        return native.core().SparseGridPoints(
+            len(self.index),
+            *self.table.shape,
+            self.index.data_ptr(),
+            self.table.data_ptr(),
+            self.gradient.values.data_ptr(),
+            self.gradient.touched.data_ptr(),
+        )
+
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: the table."""
         return [ParameterGroup("table", [self.table], gradient=self.gradient)]

@@ -7,12 +7,15 @@ rises while the mean is above the target and falls, to 0 at most, while it is be
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError
+from polyfield.fields.native_form import Gradient
 from polyfield.fields.ops.factor_grid import Factor, FactorLayout, factor_grid
 from polyfield.fields.registry import ParameterGroup
 
@@ -89,6 +92,17 @@ class Saliency(nn.Module):
         """Let through."""
         scaled = torch.sigmoid(factor_grid(x, self.grid, self.layout)) * features
         return scaled, torch.tanh(self.alpha * _norm(scaled))
+
+    def native_gate(self, gradient: Gradient) -> Any | None:
+        """Make the native form for points [N, 3]: see `polyfield.fields.native_form`."""
+        if self.layout.dim != 3:
+            return None
+        return native.core().SaliencyGate(
+            self.layout.packed.data_ptr(),
+            self.grid.data_ptr(),
+            float(self.alpha),
+            gradient(self.grid),
+        )
 
     @torch.no_grad()
     def regularise(self, progress: float) -> None:

@@ -1,12 +1,15 @@
 """No head: the features themselves are the outputs."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Int32
 from torch import Generator, Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError
 from polyfield.fields.heads._joined import joined
+from polyfield.fields.native_form import Gradient
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Config", "Identity", "build"]
@@ -18,7 +21,11 @@ class Config:
 
 
 class Identity(nn.Module):
-    """Features as they are, followed by the condition where there is one."""
+    """Features as they are, followed by the condition where there is one: so many columns."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.columns = columns
 
     def forward(
         self,
@@ -28,6 +35,11 @@ class Identity(nn.Module):
     ) -> Float[Tensor, "N out"]:
         """Hand on."""
         return joined(x, condition, rows)
+
+    def native_network(self, gradient: Gradient) -> Any:
+        """Make the native form: see `polyfield.fields.native_form`."""
+        del gradient  # nothing is trained
+        return native.core().IdentityHead(self.columns)
 
     def groups(self) -> list[ParameterGroup]:
         """Nothing is trained."""
@@ -45,4 +57,4 @@ def build(config: Config, inputs: int, outputs: int, generator: Generator) -> Id
             f"identity: {outputs} outputs are wanted, but it gives its {inputs} inputs; make both the same, or take "
             "another head."
         )
-    return Identity()
+    return Identity(outputs)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polyfield import native
 from polyfield.errors import ConfigError
+from polyfield.fields.native_form import Gradient
 from polyfield.fields.ops.mlp import MlpShape, mlp, native_shape
 from polyfield.fields.registry import ParameterGroup
 
@@ -104,11 +105,11 @@ class Mlp(nn.Module):
         """Run the network; see `polyfield.fields.ops.mlp.mlp`."""
         return mlp(x, self.weights, self.shape, self.precision, condition=condition, rows=rows)
 
-    def native_network(self) -> Any:
-        """Make the native form for `polyfield.fields.point_field`."""
-        bf16 = self.precision == "bf16"
-        shape = native_shape(self.shape)
-        return native.core().PointNetwork(shape, self.weights.data_ptr(), bf16)
+    def native_network(self, gradient: Gradient) -> Any:
+        """Make the native form: see `polyfield.fields.native_form`."""
+        bf16, shape = self.precision == "bf16", native_shape(self.shape)
+        weights = self.weights
+        return native.core().NetworkHead(shape, weights.data_ptr(), bf16, gradient(weights))
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: the weights."""

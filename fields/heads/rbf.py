@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError
-from polyfield.fields.ops.rbf_layer import RbfLayer, rbf_layer
+from polyfield.fields.native_form import Gradient
+from polyfield.fields.ops.mlp import native_shape
+from polyfield.fields.ops.rbf_layer import RbfLayer, network_of, rbf_layer
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Config", "Rbf", "build"]
@@ -71,8 +75,17 @@ class Rbf(nn.Module):
         rows: Int32[Tensor, " N"] | None = None,
     ) -> Float[Tensor, "N out"]:
         """Decode features."""
-        layer = RbfLayer(self.centres, self.log_precisions, self.weights, self.bias)
-        return rbf_layer(x, layer, condition=condition, rows=rows)
+        return rbf_layer(x, self._layer(), condition=condition, rows=rows)
+
+    def native_network(self, gradient: Gradient) -> Any:
+        """Make the native form: see `polyfield.fields.native_form`."""
+        weights, shape = network_of(self._layer(), self.centres.shape[1])
+        address = weights.data_ptr()
+        # The native form keeps the weights alive, which are made of the parameters here.
+        return native.core().SquaresHead(native_shape(shape), address, gradient(weights), weights)
+
+    def _layer(self) -> RbfLayer:
+        return RbfLayer(self.centres, self.log_precisions, self.weights, self.bias)
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: neurons and the linear layer."""

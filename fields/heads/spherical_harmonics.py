@@ -5,12 +5,15 @@ splatting store colours. No activation: a field's `color` says what follows.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Int32
 from torch import Generator, Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.heads._joined import joined
+from polyfield.fields.native_form import Gradient
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Config", "SphericalHarmonicsHead", "build"]
@@ -78,6 +81,11 @@ class SphericalHarmonicsHead(nn.Module):
         coefficients = features[:, 1:].unflatten(1, (self.outputs, terms))
         out: Tensor = (coefficients * basis[:, None]).sum(2)
         return out
+
+    def native_network(self, gradient: Gradient) -> Any:
+        """Make the native form: see `polyfield.fields.native_form`."""
+        del gradient  # nothing is trained
+        return native.core().HarmonicsHead(self.degree**2, self.outputs)
 
     def groups(self) -> list[ParameterGroup]:
         """Nothing is trained."""

@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Int32
 from torch import Generator, Tensor, nn
 
+from polyfield import native
 from polyfield.errors import ConfigError
 from polyfield.fields.heads._joined import joined
+from polyfield.fields.native_form import Gradient
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Config", "Sum", "build"]
@@ -43,6 +46,11 @@ class Sum(nn.Module):
     ) -> Float[Tensor, "N 1"]:
         """Add up."""
         return joined(x, condition, rows).sum(1, keepdim=True) + self.shift
+
+    def native_network(self, gradient: Gradient) -> Any:
+        """Make the native form: see `polyfield.fields.native_form`."""
+        del gradient  # nothing is trained
+        return native.core().SumHead(self.shift)
 
     def groups(self) -> list[ParameterGroup]:
         """Nothing is trained."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from polyfield.errors import ShapeError
 from polyfield.fields.ops.mlp import MlpShape, mlp
 
-__all__ = ["RbfLayer", "distance_layer", "rbf_layer", "rbf_layer_reference"]
+__all__ = ["RbfLayer", "distance_layer", "network_of", "rbf_layer", "rbf_layer_reference"]
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,25 @@ def rbf_layer(
     See: Bouzidi et al. 2025, "Gaussian RBFNet" (arXiv 2503.06762).
     """
     _check(x, layer, condition)
-    matrix, constant = distance_layer(layer.centres, layer.log_precisions)
-    neurons, features = layer.centres.shape
-    squares, plain = matrix.split(features, 1)
-    own = x.shape[1]
-    # As the inputs lie: squares and features of the points, then those of the condition.
-    parts = squares[:, :own], plain[:, :own], squares[:, own:], plain[:, own:]
-    first = torch.cat([part for part in parts if part.shape[1]], 1)
-    flat = torch.cat([first.reshape(-1), layer.weights.reshape(-1), constant, layer.bias])
-    shape = MlpShape(
-        2 * features, layer.weights.shape[0], neurons, 1, activation="gaussian", bias=True
-    )
+    flat, shape = network_of(layer, x.shape[1])
     if condition is not None:
         condition = _with_squares(condition)
     return mlp(_with_squares(x), flat, shape, condition=condition, rows=rows)
+
+
+def network_of(layer: RbfLayer, own: int) -> tuple[Float[Tensor, " P"], MlpShape]:
+    """Give the flat weights and the shape of the perceptron that is the layer.
+
+    It takes the squares and the values of the first `own` features, and then those of the others.
+    """
+    matrix, constant = distance_layer(layer.centres, layer.log_precisions)
+    neurons, features = layer.centres.shape
+    squares, plain = matrix.split(features, 1)
+    parts = squares[:, :own], plain[:, :own], squares[:, own:], plain[:, own:]
+    first = torch.cat([part for part in parts if part.shape[1]], 1)
+    flat = torch.cat([first.reshape(-1), layer.weights.reshape(-1), constant, layer.bias])
+    outputs = layer.weights.shape[0]
+    return flat, MlpShape(2 * features, outputs, neurons, 1, activation="gaussian", bias=True)
 
 
 def rbf_layer_reference(

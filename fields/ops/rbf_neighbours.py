@@ -66,6 +66,11 @@ class Neighbours:
             self._index = torch.empty(builder.size, dtype=torch.uint8)
             builder.write(self._index.data_ptr())
 
+    @property
+    def native_index(self) -> int:
+        """Where the native lists lie; 0 where there are none. They live as long as this object."""
+        return 0 if self._index is None else self._index.data_ptr()
+
     def __call__(self, x: Float[Tensor, "N D"]) -> Int[Tensor, "N K"]:
         """Number the nearest centres of points, near to far, int32; -1 for a point that is not finite.
 

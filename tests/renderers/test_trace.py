@@ -1,12 +1,12 @@
 """Tracing sees what one march over everything sees, natively and by turns in Python."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from polyfield import native
 from polyfield.errors import ShapeError
 from polyfield.fields.domain import Contraction
 from polyfield.fields.model import build_model
@@ -17,14 +17,23 @@ from polyfield.renderers.march import MarchSettings, march
 from polyfield.renderers.trace import Rays, Traced, trace, trace_by_turns
 from polyfield.renderers.volume import VolumeRenderer
 
+SMALLER: dict[str, dict[str, object]] = {
+    "hash_grid": {"log2_table": 12, "levels": 3},
+    "kplanes": {"base": 16, "scales": [1, 2]},
+    "vm": {"side": 16},
+    "voxels": {"side": 8, "first": 1.0},
+    "neurbf": {"kernels": 300, "grid": {"kind": "hash_grid", "levels": 3, "log2_table": 12}},
+}
+# All but the last have a native form, of different parts; that one is traced by turns.
+NAMES = ["hashgrid", "kplanes", "nerf", "hollow", "neurbf", "rbfnet", "tensorf", "plenoxels", "cam"]
+
 
 def renderer(gain: float, name: str = "hashgrid", **render: object) -> VolumeRenderer:
     """A field in fresh weights: a fog of nearly even density."""
     field = preset(name)["field"] | {"density_gain": gain}
-    if "log2_table" in field["encoder"]:
-        field["encoder"] |= {"log2_table": 12, "levels": 3}
-    if name == "kplanes":
-        field["encoder"] |= {"base": 16, "scales": [1, 2]}
+    for slot in ("encoder", "appearance_encoder"):
+        if field.get(slot):
+            field[slot] |= SMALLER.get(field[slot]["kind"], {})
     if name == "nerf":
         field["density_head"] |= {"width": 16, "hidden": 3, "skips": [2]}
     corner = [1.0, 1.0, 1.0]
@@ -69,8 +78,7 @@ def test_a_picture_does_not_depend_on_the_stretches(gain: float, cone: float) ->
     assert (seen.color - whole(made, origins, directions, 0.0)).abs().max() < 1e-5
 
 
-# Three with a native form, of different encoders; the others all take the way of the last, by turns.
-@pytest.mark.parametrize("name", ["hashgrid", "kplanes", "nerf", "rbfnet"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("least", [0.0, 1e-2])
 @pytest.mark.parametrize(("gain", "cone"), [(3.0, 0.0), (3.0, 0.01), (100.0, 0.0)])
 def test_law_of_tracing(name: str, least: float, gain: float, cone: float) -> None:
@@ -94,11 +102,28 @@ def test_law_of_tracing(name: str, least: float, gain: float, cone: float) -> No
     ):
         # The same kernels over other batches: they may differ in the last bits of a remainder loop.
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    assert (point_field(made.field) is not None) == (native.available() and name != "cam")
     assert (one.encoded is not None) == (point_field(made.field) is not None)
     if one.encoded is not None:
         unit, _ = made.field.domain.place(one.samples.positions)
         with torch.no_grad():
             torch.testing.assert_close(one.encoded.t(), made.field.encoder(unit))
+
+
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_a_trace_does_not_depend_on_the_threads(name: str) -> None:
+    made = renderer(3.0, name, steps=300)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(made.trace(*rays(1100), 1e-2))
+    finally:
+        torch.set_num_threads(before)
+    one, two = found
+    assert torch.equal(one.samples.ray_offsets, two.samples.ray_offsets)
+    assert torch.equal(one.sigma, two.sigma)
+    assert torch.equal(one.color, two.color)
 
 
 @pytest.mark.parametrize("contracted", [False, True])
@@ -155,7 +180,9 @@ def test_rays_that_do_not_fit_are_named(change: dict[str, Tensor], message: str)
 
 def test_a_field_without_native_parts_is_traced_by_turns() -> None:
     made = renderer(3.0)
-    made.field.config = replace(made.field.config, color="sigmoid")  # nobody's own sigmoid
+    made.field.color_head.register_forward_hook(
+        lambda *_: None
+    )  # somebody wants to see what it gives
     origins, directions = rays(40)
     seen = made.trace(origins, directions, 1e-2, keep_encoded=True)
     assert seen.encoded is None
