@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
 _COLUMNS = {
     "field": ("field", "{}"),
     "psnr": ("PSNR dB", "{:.2f}"),
+    "psnr_unseen": ("unseen dB", "{:.2f}"),
     "ssim": ("SSIM", "{:.4f}"),
     "iou": ("IoU", "{:.5f}"),
     "iou_near": ("IoU near", "{:.4f}"),

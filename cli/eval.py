@@ -63,7 +63,7 @@ def table(metrics: dict[str, Any]) -> str:
 
 
 _OF_FITS = (
-    *("psnr", "ssim", "iou", "iou_near", "normal_error"),
+    *("psnr", "psnr_unseen", "ssim", "iou", "iou_near", "normal_error"),
     *("parameters", "stored_values", "bytes"),
 )
 

@@ -42,7 +42,9 @@ def _summary(result: "TrainResult") -> str:
     size = f"{metrics['stored_values']:,} stored values"
     if "psnr" in metrics:
         similar = "" if metrics["ssim"] is None else f", SSIM {metrics['ssim']:.4f}"
-        lines.append(f"PSNR {metrics['psnr']:.2f} dB{similar}; {size}")
+        unseen = metrics.get("psnr_unseen")
+        apart = "" if unseen is None else f" ({unseen:.2f} where it did not look)"
+        lines.append(f"PSNR {metrics['psnr']:.2f} dB{apart}{similar}; {size}")
         lines.append(f"Next: open {result.run}/renders/reconstruction.png")
     else:
         lines.append(

@@ -6,7 +6,7 @@ that they may take, they lie in a temporary file and are read from there as they
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class PictureSource:
         width, height: In pixels.
         pixels: [H W, C], C 3 or 4, uint8 (a value is 1/255 of it) or float32; alpha, if there, straight.
         fingerprint: Of the file.
+        every: Fields learn from the pixels of each so-many-th row and column, from the first on; 1: from all.
     """
 
     name: str
@@ -40,9 +41,40 @@ class PictureSource:
     height: int
     pixels: np.ndarray
     fingerprint: str
+    every: int = 1
 
     def __len__(self) -> int:
         return self.width * self.height
+
+    @property
+    def seen(self) -> int:
+        """Number of pixels that fields learn from."""
+        return -(-self.width // self.every) * -(-self.height // self.every)
+
+    def seen_ids(self, numbers: Int64[Tensor, " N"]) -> Int64[Tensor, " N"]:
+        """Which pixels those are that fields learn from.
+
+        Args:
+            numbers: In 0..seen - 1, counted row by row.
+
+        Example:
+            >>> black = np.zeros((15, 3), np.uint8)
+            >>> PictureSource("five by three", 5, 3, black, "", every=2).seen_ids(torch.arange(6)).tolist()
+            [0, 2, 4, 10, 12, 14]
+        """
+        if self.every == 1:
+            return numbers
+        across = -(-self.width // self.every)
+        return (numbers // across * self.width + numbers % across) * self.every
+
+    def thinned(self) -> "PictureSource":
+        """The smaller image of the pixels that fields learn from."""
+        if self.every == 1:
+            return self
+        grid = self.pixels.reshape(self.height, self.width, -1)[:: self.every, :: self.every]
+        height, width, channels = grid.shape
+        flat = grid.reshape(height * width, channels)
+        return replace(self, width=width, height=height, pixels=flat, every=1)
 
     @property
     def channels(self) -> int:

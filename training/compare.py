@@ -135,6 +135,7 @@ def comparison_row(result: TrainResult) -> dict[str, Any]:
     keys = (
         "field",
         "psnr",
+        "psnr_unseen",
         "ssim",
         "iou",
         "iou_near",

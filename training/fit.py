@@ -13,6 +13,7 @@ from typing import Any
 from polyfield import __version__, native
 from polyfield.config import from_json, to_json
 from polyfield.datasets.mesh_file import FORMATS
+from polyfield.datasets.picture_source import PictureSource
 from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import ConfigError, InputError, nearest
 from polyfield.fields.model import Model, build_model
@@ -157,6 +158,7 @@ def fit(
             file=str(Path(file).resolve()),
             seed=whole_number(seed, "--seed", 0, 2**31 - 1),
         )
+    signal = _as_seen(signal, config)
     plan.start()
     task = _task(config, fits, signal)
     with RunFolder.create(out, overwrite=overwrite, resume=resume) as folder:
@@ -202,6 +204,8 @@ def evaluate_fit(
         raise InputError(
             f"{signal.name} is not what this run was fitted to; name a file with --scene to compare it all the same."
         )
+    if same and config is not None:
+        signal = _as_seen(signal, config)
     place = folder.model_path if run.is_dir() else run
     metrics = _measure(fits, model, signal, place, folder.renders() if save_images else None)
     if same and run.is_dir():
@@ -237,6 +241,18 @@ def _config_of(data: Any, run: Path | str) -> FitConfig:
     if isinstance(data, dict) and "fit" not in data:
         raise InputError(f"{run} was made by polyfield train, not by polyfield fit.")
     return from_json(FitConfig, data, "config.json")
+
+
+def _as_seen(signal: Any, config: FitConfig) -> Any:
+    """Let the field learn from no more of a signal than its config says."""
+    every = from_json(SignalTraining, config.train, "train").every
+    if every == 1:
+        return signal
+    if not isinstance(signal, PictureSource):
+        raise ConfigError(
+            f"train.every = {every} leaves out rows and columns of an image, but {signal.name} is a mesh; take 1."
+        )
+    return replace(signal, every=every)
 
 
 def _spell_out(

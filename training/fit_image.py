@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from polyfield.config import to_json
@@ -53,7 +53,8 @@ def domain(image: PictureSource) -> dict[str, Any]:
 class PixelBatches:
     """The pixels of an image in batches: one out of each stretch of the image, so that all of it counts every time.
 
-    Pixels come in the order in which they lie, which a file that is larger than the memory asks for.
+    Pixels come in the order in which they lie, which a file that is larger than the memory asks for. Where the image
+    says `every`, only those in every so-many-th row and column are drawn.
     """
 
     def __init__(self, image: PictureSource) -> None:
@@ -62,23 +63,24 @@ class PixelBatches:
 
     def next(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw `count` pixels, or give all where there are no more."""
-        image, total = self._image, len(self._image)
+        image, total = self._image, self._image.seen
         if count >= total:
             if self._all is None:
-                ids = torch.arange(total)
+                ids = image.seen_ids(torch.arange(total))
                 self._all = image.points(ids), image.values(ids)
             return self._all
         shift = torch.rand(count, generator=generator, dtype=torch.float64)
-        ids = ((torch.arange(count) + shift) * (total / count)).long().clamp_(max=total - 1)
+        numbers = ((torch.arange(count) + shift) * (total / count)).long().clamp_(max=total - 1)
+        ids = image.seen_ids(numbers)
         return image.points(ids), image.values(ids)
 
     def weighted(self) -> tuple[Float[Tensor, "M 2"], Float[Tensor, " M"], Float[Tensor, "2"]]:
         """Give pixels, weighed by how much the image changes there, and the shape of the image."""
         image = self._image
-        every = -(-len(image) // _MOST_POINTS)
-        ids = torch.arange(0, len(image), every)
+        numbers = torch.arange(0, image.seen, -(-image.seen // _MOST_POINTS))
         extent = torch.tensor([float(image.width), float(image.height)])
-        return image.points(ids), image.edges()[ids], extent / extent.max()
+        edges = image.thinned().edges()[numbers]
+        return image.points(image.seen_ids(numbers)), edges, extent / extent.max()
 
 
 def batches(image: PictureSource) -> PixelBatches:
@@ -106,29 +108,58 @@ def compare_picture(
 
     Returns:
         "psnr", at most 100, and "ssim"; None for a picture of more than 2^24 pixels, of which no picture is written.
+        Where the field learnt from every so-many-th pixel, also "psnr_unseen", of the others; None if there are none.
     """
     band = max(1, _BAND // image.width)
     drawn = []
     small = len(image) <= _MOST_COMPARED
-    total = 0.0
+    all_pixels, unseen = _Mean(), _Mean()
     for first in range(0, image.height, band):
         rows = slice(first, min(first + band, image.height))
         seen = on_white(draw_picture(model, image.width, image.height, rows), image)
         pixels = slice(first * image.width, rows.stop * image.width)
         truth = on_white(image.values(pixels).view(seen.shape[0], image.width, -1), image)
-        squares = (seen.double() - truth.double()).square().mean((1, 2))
-        total += float((squares * weights[rows]).sum())
+        squares = (seen.double() - truth.double()).square().mean(2)
+        counts = weights[rows, None].double().expand_as(squares)
+        all_pixels.add(squares, counts)
+        unseen.add(squares, counts * _unseen(image, rows))
         if small:
             drawn.append((seen, truth))
-    error = total / float(weights.double().sum())
-    quality = min(-10 * math.log10(error), _BEST) if error > 0 else _BEST
-    if not small:
-        return {"psnr": quality, "ssim": None}
-    seen, truth = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-    if pictures is not None:
-        save_png(pictures / "reconstruction.png", seen)
-        save_png(pictures / "error.png", (seen - truth).abs() * _ERROR_GAIN)
-    return {"psnr": quality, "ssim": ssim(seen, truth)}
+    quality: dict[str, Any] = {"psnr": all_pixels.decibels(), "ssim": None}
+    if image.every > 1:
+        quality["psnr_unseen"] = unseen.decibels()
+    if small:
+        seen, truth = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        quality["ssim"] = ssim(seen, truth)
+        if pictures is not None:
+            save_png(pictures / "reconstruction.png", seen)
+            save_png(pictures / "error.png", (seen - truth).abs() * _ERROR_GAIN)
+    return quality
+
+
+class _Mean:
+    """A weighted mean of squared errors that grows."""
+
+    def __init__(self) -> None:
+        self._sum = self._weight = 0.0
+
+    def add(self, squares: Tensor, weights: Tensor) -> None:
+        self._sum += float((squares * weights).sum())
+        self._weight += float(weights.sum())
+
+    def decibels(self) -> float | None:
+        """PSNR of the mean; None of nothing."""
+        if not self._weight:
+            return None
+        error = self._sum / self._weight
+        return min(-10 * math.log10(error), _BEST) if error > 0 else _BEST
+
+
+def _unseen(image: PictureSource, rows: slice) -> Bool[Tensor, "R W"]:
+    """Which pixels of some rows the field did not learn from."""
+    y = torch.arange(rows.start, rows.stop) % image.every != 0
+    x = torch.arange(image.width) % image.every != 0
+    return y[:, None] | x
 
 
 def on_white(values: Float[Tensor, "H W C"], image: PictureSource) -> Float[Tensor, "H W 3"]:
@@ -141,4 +172,9 @@ def on_white(values: Float[Tensor, "H W C"], image: PictureSource) -> Float[Tens
 
 def protocol(image: PictureSource) -> dict[str, Any]:
     """Say under which conditions was measured."""
-    return {"width": image.width, "height": image.height, "peak": image.peak}
+    return {
+        "width": image.width,
+        "height": image.height,
+        "peak": image.peak,
+        "every": image.every,
+    }

@@ -36,7 +36,10 @@ def domain(image: PictureSource) -> dict[str, Any]:
 
 
 class GlobeBatches:
-    """Pixels of the image, drawn so that equal areas of the sphere count alike."""
+    """Pixels of the image, drawn so that equal areas of the sphere count alike.
+
+    Where the image says `every`, the pixel at the upper left of each square of so many stands for all of them.
+    """
 
     def __init__(self, image: PictureSource) -> None:
         self._image = image
@@ -48,14 +51,16 @@ class GlobeBatches:
         height = 1.0 - 2.0 * (torch.arange(count) + shift) / count  # sine of the latitude
         down = (0.5 - height.asin() / math.pi) * image.height
         row = down.long().clamp_(max=image.height - 1)
-        ids = row * image.width + (across * image.width).long().clamp_(max=image.width - 1)
+        column = (across * image.width).long().clamp_(max=image.width - 1)
+        ids = (row - row % image.every) * image.width + column - column % image.every
         return Globe.points(ids, image.width, image.height), image.values(ids)
 
     def weighted(self) -> tuple[Float[Tensor, "M 3"], Float[Tensor, " M"], Float[Tensor, "3"]]:
         """Give pixels, weighed by their area and how much the image changes there, and the unit cube."""
         image = self._image
-        ids = torch.arange(0, len(image), -(-len(image) // _MOST_POINTS))
-        weights = image.edges()[ids] * _areas(image)[ids // image.width]
+        numbers = torch.arange(0, image.seen, -(-image.seen // _MOST_POINTS))
+        ids = image.seen_ids(numbers)
+        weights = image.thinned().edges()[numbers] * _areas(image)[ids // image.width]
         return Globe.points(ids, image.width, image.height), weights, torch.ones(3)
 
 

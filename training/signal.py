@@ -30,6 +30,8 @@ class SignalTraining:
         final_rate: Factor at the end.
         batch: Points of a step.
         relative: Whether the loss is |error| / (|truth| + 0.01), for distances, instead of the squared error.
+        every: Of an image, learn from the pixels in every so-many-th row and column: 2 leaves out three of four. It is
+            compared on all. Nothing but images has rows and columns.
     """
 
     rate: float = 0.01
@@ -39,6 +41,7 @@ class SignalTraining:
     final_rate: float = 0.01
     batch: int = 1 << 16
     relative: bool = False
+    every: int = 1
 
     def __post_init__(self) -> None:
         for name in ("rate", "head_rate", "final_rate"):
@@ -48,6 +51,8 @@ class SignalTraining:
             raise ConfigError(f"train.final_rate must be in (0, 1], but is {self.final_rate}.")
         if not 1 <= self.batch <= 1 << 24:
             raise ConfigError(f"train.batch must be in 1..{1 << 24}, but is {self.batch}.")
+        if not 1 <= self.every <= 1 << 20:
+            raise ConfigError(f"train.every must be in 1..{1 << 20}, but is {self.every}.")
         if self.warmup < 0:
             raise ConfigError(f"train.warmup must not be below 0, but is {self.warmup}.")
         if not 0 <= self.hold < 1:
