@@ -17,6 +17,7 @@ from polyfield.errors import DataError, ShapeError
 __all__ = ["Mesh", "MeshEdges", "Placement", "clean_mesh"]
 
 _MOST_FACES = (1 << 31) - 1  # the tree over them counts in 32 bits
+_FARTHEST = 1e75  # from the origin: products of four lengths, as in a length of a cross product, stay finite
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,10 @@ def _check(vertices: Tensor, faces: Tensor) -> None:
     if broken:
         raise DataError(
             f"{broken} of {len(vertices)} vertices of the mesh {'is' if broken == 1 else 'are'} not finite."
+        )
+    if len(vertices) and float(vertices.abs().max()) > _FARTHEST:
+        raise DataError(
+            f"The mesh has coordinates beyond {_FARTHEST:g}, too large to be computed with; scale it down."
         )
 
 

@@ -3,9 +3,10 @@
 Polygons are cut into triangles, the parts of a scene are joined, colours and textures are left aside.
 """
 
+import mmap
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -58,10 +59,7 @@ def _parsed(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
         if not parts:
             raise DataError(f"The mesh {path} has no faces; is it a point cloud, or cut off?")
         vertices, faces = _joined([(part.vertices, part.faces) for part in parts])
-        if kind == "off" and len(faces) < (declared := _off_faces(path)):
-            raise DataError(
-                f"The mesh {path} is cut off: {len(faces)} of {declared} faces are there."
-            )
+        _check_text(path, kind)
         return vertices, faces
     except DataError:
         raise
@@ -74,12 +72,50 @@ def _parsed(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
         ) from None
 
 
-def _off_faces(path: Path) -> int:
-    """How many faces the head of an OFF file promises, which the parser does not ask."""
-    with path.open("rb") as file:
-        head = file.read(1 << 14).decode("ascii", "replace")
-    words = re.sub(r"#.*", "", head).upper().replace("OFF", " OFF ").split()
-    return int(words[words.index("OFF") + 2])
+def _check_text(path: Path, kind: str) -> None:
+    """Refuse what the parsers let pass: text that ends before the rows that its head promises, vertices counted from 0."""
+    if kind == "obj":
+        if _names_vertex_0(path):
+            raise DataError(
+                f"The mesh {path} has a face of vertex 0, but OBJ counts from 1; is it damaged?"
+            )
+    elif kind in ("off", "ply"):
+        with path.open(encoding="latin-1") as file:
+            promised = _off_rows(file) if kind == "off" else _ply_rows(file)
+            present = sum(1 for line in file if line.strip()) if promised else 0
+        if min(promised, default=0) < 0 or present < sum(promised):
+            raise DataError(
+                f"The mesh {path} is cut off or damaged: its head promises {sum(promised):,} rows of vertices and "
+                f"faces, but {present:,} are there."
+            )
+
+
+def _names_vertex_0(path: Path) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return re.search(rb"(?m)^f[^\r\n]*?[ \t]0+[/\s]", text) is not None
+
+
+def _off_rows(file: TextIO) -> list[int]:
+    """Read the head of an OFF file: how many vertices and faces follow, a line each."""
+    words = list[str]()
+    while len(words) < 2:
+        line = next(file).partition("#")[0].upper()
+        words += line.replace("COFF", " ").replace("OFF", " ").split()
+    return [int(word) for word in words[:2]]
+
+
+def _ply_rows(file: TextIO) -> list[int]:
+    """Read the head of a PLY file: how many elements of each kind follow, a line each; none of a binary file."""
+    counts = list[int]()
+    for line in file:
+        words = line.split()
+        if words[:1] == ["format"] and words[1:2] != ["ascii"]:
+            return []
+        if words[:1] == ["element"]:
+            counts.append(int(words[2]))
+        if words == ["end_header"]:
+            break
+    return counts
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

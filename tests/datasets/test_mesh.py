@@ -35,6 +35,7 @@ def volume(mesh: Mesh) -> float:
         (SQUARE, faces((0, -1, 2)), "A face names vertex -1"),
         (SQUARE * math.nan, faces((0, 1, 2)), "4 of 4 vertices of the mesh are not finite"),
         (SQUARE.clone().index_fill_(0, torch.tensor(3), math.inf), faces((0, 1, 2)), "1 of 4 vert"),
+        (SQUARE * 1e160, faces((0, 1, 2)), "coordinates beyond 1e+75, too large"),
         (
             SQUARE,
             faces((0, 1, 1), (2, 2, 2)),
@@ -48,6 +49,13 @@ def test_what_is_no_mesh_is_refused_in_a_sentence(make, vertices, chosen, messag
     with pytest.raises(DataError) as raised:
         make(vertices, chosen)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("size", [1e-70, 1.0, 1e74])
+def test_meshes_of_any_size_are_placed(size):
+    mesh, place = clean_mesh(SQUARE * size, faces((0, 1, 2))).placed_within()
+    assert place.scale * size == pytest.approx(0.99 / math.sqrt(0.5))
+    assert float(mesh.areas.sum()) == pytest.approx(0.99**2)
 
 
 def test_wrong_kinds_are_refused():

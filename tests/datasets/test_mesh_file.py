@@ -113,6 +113,42 @@ def test_a_file_cut_off_anywhere_is_refused_or_is_a_smaller_mesh(tmp_path, kind,
             read_mesh(path)
 
 
+QUADS = "4 0 1 2 3\n4 3 2 1 0\n"
+POINTS = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n"
+PLY = (
+    "ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\n"
+    "element face {}\nproperty list uchar int vertex_indices\nend_header\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"), [("off", "OFF # four\n\n4 {} 0\n"), ("off", "OFF 4 {} 0\n"), ("ply", PLY)]
+)
+def test_text_that_ends_too_early_is_refused(tmp_path, kind, head):
+    # Two squares are four triangles: as many as promised, or more, are no proof that all is there.
+    for promised in (3, 4, 10**12, -1):
+        data = (head.format(promised) + POINTS + QUADS).encode()
+        with pytest.raises(DataError, match=r"shape\.\w+ (is cut off|cannot be)"):
+            read_mesh(saved(tmp_path, kind, data))
+    whole = read_mesh(saved(tmp_path, kind, (head.format(2) + POINTS + QUADS + "\n").encode()))
+    assert len(whole.faces) == 4
+
+
+def test_a_text_ply_of_all_is_read(tmp_path):
+    data = exported("ply", encoding="ascii")
+    assert len(read_mesh(saved(tmp_path, "ply", data)).faces) == 80
+    with pytest.raises(DataError, match="its head promises 122 rows .*, but 100 are there"):
+        read_mesh(saved(tmp_path, "ply", b"\n".join(data.splitlines()[: 100 - 122])))
+
+
+@pytest.mark.parametrize("face", ["0 1 2", "1 2 0", "1/1 0/1 2/1", "1//1 2//1 0//1", "1 2 00"])
+def test_obj_counts_from_one(tmp_path, face):
+    text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 1 1 0\nf 2 3 4\n"
+    assert len(read_mesh(saved(tmp_path, "obj", text.encode())).faces) == 1
+    with pytest.raises(DataError, match="a face of vertex 0, but OBJ counts from 1"):
+        read_mesh(saved(tmp_path, "obj", f"{text}f {face}\n".encode()))
+
+
 def test_a_cloud_of_points_has_no_faces(tmp_path):
     cloud = trimesh.PointCloud(SHAPE.vertices).export(file_type="ply")
     with pytest.raises(DataError, match="has no faces; is it a point cloud"):
