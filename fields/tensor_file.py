@@ -4,6 +4,10 @@ Layout: the safetensors format (8 bytes of header length, a JSON header, raw lit
 not a tensor is one JSON string in the header's metadata under the key "polyfield": an object with at least "format"
 (version of this layout) and "kind" (what the file is). Nothing in such a file is ever executed.
 
+Large tables of which many rows are empty are packed (`polyfield.fields.packed_rows`), which nobody sees who writes and
+reads here: under the table's name lie the rows that hold something, under "NAME.kept" a bit for each row, and "packed"
+in the note says how many rows there are. A file with such a table has format 2, another one format 1 as ever.
+
 A file may come from anywhere, so `read` checks the whole header against the size of the file before it allocates
 anything, and answers a broken file with one sentence.
 """
@@ -18,11 +22,14 @@ import torch
 from torch import Tensor
 
 from polyfield.errors import DataError, InputError, RunError, nearest
+from polyfield.fields.packed_rows import pack_rows, unpack_rows
 from polyfield.files import replacing
 
 __all__ = ["FORMAT", "expect", "read", "read_note", "write"]
 
-FORMAT = 1
+FORMAT = 2
+_PLAIN = 1  # the format of files without packed tables
+_BITS = ".kept"  # behind the name of a packed table: the name of its bits
 
 # Ours are a few kilobytes; a longer header is an attempt to exhaust memory, or no header at all.
 _MAX_HEADER = 16 * 2**20
@@ -48,25 +55,53 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], note: Mapping[str, An
     Args:
         path: File to write; it is replaced only once the new one is complete and on the disk.
         tensors: Name -> tensor of any shape and device, without NaN. An infinity may mean something ("not seen yet").
-        note: JSON-able object with a "kind"; "format" is added.
+        note: JSON-able object with a "kind" and no "packed"; "format" is set.
 
     Raises:
         RunError: The disk is full, or a tensor holds a NaN. The file that was there is as it was.
-        ValueError: The note has no "kind" or is not JSON.
+        ValueError: The note has no "kind", has a "packed", or is not JSON.
     """
     path = Path(path)
-    if not isinstance(note.get("kind"), str):
-        raise ValueError("the note of a tensor file needs a 'kind'")
-    text = json.dumps({"format": FORMAT, **note}, allow_nan=False)
+    if not isinstance(note.get("kind"), str) or "packed" in note:
+        raise ValueError("the note of a tensor file needs a 'kind' and has no 'packed'")
     plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
     for name, tensor in plain.items():
         if _has_nan(tensor):
             raise RunError(f"{path.name} was not written: the tensor {name!r} holds a NaN.")
+    stored, packed = _pack(plain)
+    whole = {**note, "format": FORMAT, "packed": packed} if packed else {**note, "format": _PLAIN}
+    text = json.dumps(whole, allow_nan=False)
     try:
         with replacing(path) as beside:
-            _lay_out(beside, plain, text)
+            _lay_out(beside, stored, text)
     except OSError as error:
         raise RunError(f"{path} could not be written: {error.strerror}.") from None
+
+
+def _pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Pack the tables that are worth it: what to store instead, and the rows of each."""
+    stored, packed = dict(tensors), {}
+    for name, tensor in tensors.items():
+        parts = None if name + _BITS in tensors else pack_rows(tensor)
+        if parts is not None:
+            stored[name + _BITS], stored[name] = parts
+            packed[name] = len(tensor)
+    return stored, packed
+
+
+def _unpack(path: Path, tensors: dict[str, Tensor], packed: Any) -> None:
+    """Undo `_pack`, as the note of a file tells it."""
+    if not isinstance(packed, dict) or not _counts(list(packed.values())):
+        raise DataError(f"{path}: its note must say of packed tables how many rows they have.")
+    for name, rows in packed.items():
+        if name not in tensors or name + _BITS not in tensors:
+            raise DataError(f"{path} lacks the packed table {name[:80]!r} or its bits.")
+        try:
+            tensors[name] = unpack_rows(tensors.pop(name + _BITS), tensors[name], rows)
+        except DataError as error:
+            raise DataError(f"{path}: the packed table {name[:80]!r} is broken: {error}") from None
+        except (MemoryError, RuntimeError):
+            raise DataError(f"{path}: the table {name[:80]!r} does not fit into memory.") from None
 
 
 def _lay_out(path: Path, tensors: Mapping[str, Tensor], note: str) -> None:
@@ -113,10 +148,10 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], 
         >>> file = Path(tempfile.mkdtemp()) / "a.safetensors"
         >>> write(file, {"x": torch.arange(3)}, {"kind": "field"})
         >>> read(file)
-        ({'x': tensor([0, 1, 2])}, {'format': 1, 'kind': 'field'})
+        ({'x': tensor([0, 1, 2])}, {'kind': 'field', 'format': 1})
     """
     path = Path(path)
-    note = read_note(path, kind)
+    note = _read_note(path, kind)
     from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, Tensor] = {}
@@ -126,6 +161,7 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], 
                 tensors[name] = file.get_tensor(name).clone()
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} is not a usable tensor file: {_told(error)}") from None
+    _unpack(path, tensors, note.pop("packed", {}))
     for name, tensor in tensors.items():
         if _has_nan(tensor):
             raise DataError(f"{path}: the tensor {name!r} holds a NaN.")
@@ -134,7 +170,13 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Tensor], 
 
 def read_note(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     """Read only the note, having checked the whole header. Errors as in `read`."""
-    path = Path(path)
+    note = _read_note(Path(path), kind)
+    note.pop("packed", None)
+    return note
+
+
+def _read_note(path: Path, kind: str | None) -> dict[str, Any]:
+    """The note as it is written."""
     header = _read_header(path)
     metadata = header.get("__metadata__")
     text = metadata.get("polyfield") if isinstance(metadata, dict) else None

@@ -13,6 +13,7 @@ from polyfield.datasets.wishes import whole_number
 from polyfield.errors import DataError, RunError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model
+from polyfield.fields.packed_rows import stored_values
 from polyfield.training.loop import Control, Loop
 from polyfield.training.progress import Progress
 from polyfield.training.run_folder import RunFolder
@@ -176,7 +177,7 @@ def model_facts(model: Model, file: Path) -> dict[str, Any]:
         "steps": model.info.get("steps"),
         "train_seconds": model.info.get("train_seconds"),
         "parameters": sum(w.numel() for w in weights if w.requires_grad),
-        "stored_values": sum(t.numel() for t in model.module.state_dict().values()),
+        "stored_values": sum(stored_values(t) for t in model.module.state_dict().values()),
         "bytes": file.stat().st_size,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         "protocol": model.info.get("protocol"),
