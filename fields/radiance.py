@@ -19,7 +19,7 @@ from polyfield.errors import ConfigError, nearest
 from polyfield.fields.domain import Domain
 from polyfield.fields.ops.density import ACTIVATIONS, density
 from polyfield.fields.parted import PartedField, decode, fill_slots
-from polyfield.fields.registry import build_encoder, build_gate, build_head
+from polyfield.fields.registry import Closing, build_encoder, build_gate, build_head
 from polyfield.fields.samples import Samples
 
 __all__ = ["RadianceConfig", "RadianceField"]
@@ -113,9 +113,19 @@ class RadianceField(PartedField):
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N F"]]:
         """Density per world length, and the features that `color` takes.
 
-        Outside the domain density and its gradient are 0.
+        Outside the domain density and its gradient are 0. In closed cells of a gate both results are 0, and nothing is
+        evaluated.
         """
         unit, inside = self.domain.place(positions)
+        there = self.gate.open(unit) if isinstance(self.gate, Closing) else None
+        if there is None or there.all():
+            return self._density(unit, inside)
+        rows = there.nonzero()[:, 0]
+        sigma, features = self._density(unit.index_select(0, rows), inside.index_select(0, rows))
+        whole = unit.new_zeros(len(unit)), unit.new_zeros(len(unit), features.shape[1])
+        return whole[0].index_copy(0, rows, sigma), whole[1].index_copy(0, rows, features)
+
+    def _density(self, unit: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         encoded, factor = self.encoder(unit), None
         if self.gate is not None:
             encoded, factor = self.gate(unit, encoded)

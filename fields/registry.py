@@ -12,8 +12,9 @@ Encoders: `build(config, dim, generator) -> Encoder`. Gates: `build(config, dim,
 `build(config, inputs, outputs, generator) -> Head`.
 
 Parts may offer more. What data place before the first step: `Prepared`. A penalty of their own: `Regularised`. Sizes
-that change during training: `Growing`. A native form, which makes rendering and training quicker: see
-`polyfield.fields.native_form`.
+that change during training: `Growing`. Gates may close what they let nothing through (`Closing`), and encoders then
+drop what is read there alone (`Dropping`): see `polyfield.fields.pruning`. A native form, which makes rendering and
+training quicker: see `polyfield.fields.native_form`.
 """
 
 import pkgutil
@@ -24,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from polyfield.config import from_json, to_json
@@ -33,6 +34,8 @@ from polyfield.fields.ops.sparse_gradient import SparseGradient
 
 __all__ = [
     "Change",
+    "Closing",
+    "Dropping",
     "Encoder",
     "Gate",
     "Growing",
@@ -189,6 +192,35 @@ class Growing(Protocol):
             progress: Of the run, in [0, 1].
             occupied: Says of points in [0, 1]^D which may hold something, as bools [M].
         """
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A gate that can be closed, for good, where it lets next to nothing through.
+
+    The field asks `open` first: elsewhere features and density count as 0, and neither encoder nor gate is asked.
+    """
+
+    def close(self, below: float) -> tuple[dict[str, Any], Bool[Tensor, "..."]]:
+        """Close cells; say what its config now says otherwise, and which cells of [0, 1]^D are open, first axis first.
+
+        Args:
+            below: What is less counts as nothing.
+        """
+        ...
+
+    def open(self, x: Float[Tensor, "N D"]) -> Bool[Tensor, " N"] | None:
+        """Say which points lie in open cells; None: all."""
+        ...
+
+
+@runtime_checkable
+class Dropping(Protocol):
+    """An encoder that can drop what only some places need."""
+
+    def drop(self, cells: Bool[Tensor, "..."]) -> None:
+        """Make all rows of its tables 0 that no point in these cells of [0, 1]^D reads."""
         ...
 
 

@@ -12,6 +12,7 @@ from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model, build_model
+from polyfield.fields.pruning import prune
 from polyfield.training.capture import describe_capture
 from polyfield.training.evaluation import evaluate_model
 from polyfield.training.fit import KINDS, evaluate_fit
@@ -147,6 +148,8 @@ def train(
             folder.write_config(to_json(config))
         watch = Watch(on_progress, control or Control(), save_every)
         result = run_task(task, plan, task.training.schedule, folder, watch)
+        if not result.interrupted:
+            _prune(task, folder)
         if result.interrupted or not loaded.split["test"]:
             return result
         metrics = _measure(task.model, loaded, folder.model_path, on_progress)
@@ -168,6 +171,13 @@ def _task(config: RunConfig, scene: Scene) -> RadianceTask:
     model.info["protocol"] = _protocol(config, scene)
     training = from_json(RadianceTraining, config.train, "train")
     return RadianceTask(model, scene, training, shown, config.seed)
+
+
+def _prune(task: RadianceTask, folder: RunFolder) -> None:
+    """Drop from the saved model, and from what is evaluated, what its gate has closed. The state stays as it is."""
+    below = task.training.prune
+    if below and prune(task.model, below):
+        folder.save_model(lambda path: model_file.save(task.model, path))
 
 
 def _protocol(config: RunConfig, scene: Scene) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class RadianceTraining:
         hull: Whether to carve the grid from alpha, where the images have it, before the first step.
         place: Fraction of the run after which parts that are placed by data (NeuRBF's kernels) are: until then the
             rest of the field learns where something is.
+        prune: What a gate lets less through of is closed and dropped in the model that a finished run saves; 0: nothing.
+            A run that goes on does so from its state, in which nothing is.
     """
 
     rate: float = 0.03
@@ -76,6 +78,7 @@ class RadianceTraining:
     refresh: int = 32
     hull: bool = True
     place: float = 0.1
+    prune: float = 0.03
 
     def __post_init__(self) -> None:
         for name in ("rate", "head_rate", "final_rate", "huber", "roulette", "growth"):
@@ -86,7 +89,7 @@ class RadianceTraining:
                 raise ConfigError(
                     f"train.{name} must be in 1..{most}, but is {getattr(self, name)}."
                 )
-        for name in ("final_rate", "roulette", "min_transmittance", "coarse", "place"):
+        for name in ("final_rate", "roulette", "min_transmittance", "coarse", "place", "prune"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
         if self.warmup < 0:

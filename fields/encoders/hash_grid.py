@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from polyfield import native
 from polyfield.fields.ops.hash_grid import GridGeometry, active_levels, hash_grid
+from polyfield.fields.ops.hash_grid_reach import entries_read
 from polyfield.fields.ops.sparse_gradient import SparseGradient
 from polyfield.fields.registry import ParameterGroup
 
@@ -79,6 +80,11 @@ class HashGrid(nn.Module):
         return hash_grid(
             x, self.table, self.geometry, max_level=self.max_level, gradient=self.gradient
         )
+
+    @torch.no_grad()
+    def drop(self, cells: Bool[Tensor, "..."]) -> None:
+        """Make the entries 0 that no point of some cells of [0, 1]^D reads; see `entries_read`."""
+        self.table.masked_fill_(~entries_read(self.geometry, cells)[:, None], 0.0)
 
     def native_points(self) -> Any:
         """Make the native form for points [N, 3]: see `polyfield.fields.native_form`."""

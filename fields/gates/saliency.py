@@ -4,18 +4,22 @@ Features are scaled by p in (0, 1), the sigmoid of what a dense grid interpolate
 penalty holds the mean of p over the grid's vertices at a target: where no ray pulls at it, p falls to 0, interiors
 become hollow, and the entries of a hash grid serve what is seen. The penalty is an augmented Lagrangian: its multiplier
 rises while the mean is above the target and falls, to 0 at most, while it is below.
+
+A trained gate can be closed where p is next to nothing: in cells in which it is small everywhere it is exactly 0 from
+then on, so that nothing needs to be evaluated, nor kept, for points there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from polyfield import native
 from polyfield.errors import ConfigError
 from polyfield.fields.native_form import Gradient
+from polyfield.fields.ops.bits import pack_bits, unpack_bits
 from polyfield.fields.ops.factor_grid import Factor, FactorLayout, factor_grid
 from polyfield.fields.registry import ParameterGroup
 
@@ -37,6 +41,8 @@ class Config:
             grid's do: for others scale it by the inverse.
         alpha_end: Steepness later.
         switch: Share of the run after which `alpha_end` holds.
+        closed_below: Cells in which p is less everywhere have been closed; 0: none. `Saliency.close` sets it, in the
+            models that are saved.
     """
 
     side: int = 64
@@ -45,11 +51,12 @@ class Config:
     alpha_start: float = 1e4
     alpha_end: float = 1e5
     switch: float = 1 / 3
+    closed_below: float = 0.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.side <= 1024:
             raise ConfigError(f"saliency: side must be in 2..1024, but is {self.side}.")
-        for name in ("target", "switch"):
+        for name in ("target", "switch", "closed_below"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
                     f"saliency: {name} must be in [0, 1], but is {getattr(self, name)}."
@@ -68,6 +75,7 @@ class Saliency(nn.Module):
         grid: [side^dim, 1], before the sigmoid; its vertices lie on the borders of [0, 1].
         multiplier: Of the Lagrangian, at least 0.
         alpha: Steepness of the factor now.
+        closed: Which cells are closed, a bit for each, the first axis fastest; there only where the config says so.
 
     Args:
         config: Settings.
@@ -76,6 +84,7 @@ class Saliency(nn.Module):
 
     multiplier: Tensor
     alpha: Tensor
+    closed: Tensor
 
     def __init__(self, config: Config, dim: int) -> None:
         super().__init__()
@@ -85,11 +94,15 @@ class Saliency(nn.Module):
         self.grid = nn.Parameter(torch.full((self.layout.rows, 1), _INITIAL))
         self.register_buffer("multiplier", torch.zeros(()))
         self.register_buffer("alpha", torch.full((), config.alpha_start))
+        self._cells = (config.side - 1,) * dim
+        if config.closed_below:
+            bytes_of_cells = -(-((config.side - 1) ** dim) // 8)
+            self.register_buffer("closed", torch.zeros(bytes_of_cells, dtype=torch.uint8))
 
     def forward(
         self, x: Float[Tensor, "N D"], features: Float[Tensor, "N F"]
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, " N"]]:
-        """Let through."""
+        """Let through; nobody asks at points in closed cells."""
         scaled = torch.sigmoid(factor_grid(x, self.grid, self.layout)) * features
         return scaled, torch.tanh(self.alpha * _norm(scaled))
 
@@ -104,6 +117,60 @@ class Saliency(nn.Module):
             gradient(self.grid),
         )
 
+    def open(self, x: Float[Tensor, "N D"]) -> Bool[Tensor, " N"] | None:
+        """Say which points lie in cells that are not closed; those with a NaN do. None: all."""
+        if not self.config.closed_below:
+            return None
+        cell, stride = torch.zeros(len(x), dtype=torch.int64, device=x.device), 1
+        for axis, side in enumerate(self._cells):
+            place = (x[:, axis].clamp(0, 1) * side).nan_to_num(0.0)  # as the grid is read
+            cell += stride * place.long().clamp(max=side - 1)
+            stride *= side
+        shut = (self.closed[cell >> 3] >> (cell & 7)) & 1
+        return (shut == 0) | x.isnan().any(1)
+
+    @torch.no_grad()
+    def close(self, below: float) -> tuple[dict[str, Any], Bool[Tensor, "..."]]:
+        """Close the cells in which p is less than `below` everywhere, for good.
+
+        p is largest at a vertex, so it changes by less than `below` anywhere. Vertices of closed cells alone become 0.
+
+        Args:
+            below: Above 0, at most 1.
+
+        Returns:
+            config: The keys of the config that now say something else.
+            cells: Which cells are open, the first axis first.
+        """
+        config = {"closed_below": below}
+        vertices = self.grid.detach().view([self.config.side] * len(self._cells))  # last axis first
+        if self.config.closed_below:  # what was closed before stays so
+            vertices = vertices.masked_fill(~self._open_vertices(), -torch.inf)
+        for axis in range(vertices.ndim):
+            lower, upper = (vertices.narrow(axis, i, self.config.side - 1) for i in (0, 1))
+            vertices = torch.maximum(lower, upper)
+        cells = torch.sigmoid(vertices) >= below
+        self.config = replace(self.config, **config)
+        self.register_buffer("closed", pack_bits(~cells.reshape(-1)).to(self.grid.device))
+        self.grid.masked_fill_(~self._open_vertices().view(-1, 1), 0.0)
+        return config, cells.permute(*reversed(range(cells.ndim)))
+
+    def _open_vertices(self) -> Tensor:
+        """Which vertices an open cell has, the last axis first."""
+        shut = unpack_bits(self.closed, self._cells[0] ** len(self._cells))
+        there = ~shut.to(self.grid.device).view(self._cells)
+        for axis in range(there.ndim):
+            none = torch.zeros_like(there.narrow(axis, 0, 1))
+            there = torch.cat([there, none], axis) | torch.cat([none, there], axis)
+        return there
+
+    def _vertex_saliency(self) -> Tensor:
+        """p at the vertices, 0 where it is read from closed cells alone."""
+        p = torch.sigmoid(self.grid.detach())
+        if self.config.closed_below:
+            p = p.masked_fill(~self._open_vertices().view(-1, 1), 0.0)
+        return p
+
     @torch.no_grad()
     def regularise(self, progress: float) -> None:
         """Add the gradient of rho / 2 max(0, s - C)^2 + multiplier (s - C), s the mean of p; then step the multiplier.
@@ -112,7 +179,7 @@ class Saliency(nn.Module):
             progress: Of the run, in [0, 1]; sets `alpha` for the next step.
         """
         config = self.config
-        p = torch.sigmoid(self.grid)
+        p = self._vertex_saliency()
         excess = p.mean() - config.target
         pull = self.multiplier + config.penalty * excess.clamp(min=0)
         gradient = p.sub_(p * p).mul_(pull / len(p))  # sigmoid' = p (1 - p)
@@ -123,14 +190,13 @@ class Saliency(nn.Module):
         self.multiplier.add_(config.penalty * excess).clamp_(min=0)
         self.alpha.fill_(config.alpha_start if progress < config.switch else config.alpha_end)
 
-    @torch.no_grad()
     def saliency(self) -> float:
         """Mean of p over the vertices, which the penalty holds at the target."""
-        return float(torch.sigmoid(self.grid).mean())
+        return float(self._vertex_saliency().mean())
 
     def empty_share(self) -> float:
         """Share of vertices with p below a half."""
-        return float((torch.sigmoid(self.grid.detach()) < _EMPTY).float().mean())
+        return float((self._vertex_saliency() < _EMPTY).float().mean())
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: the grid."""
