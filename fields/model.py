@@ -12,12 +12,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from polyfield.config import from_json, to_json
-from polyfield.errors import ConfigError, nearest
+from polyfield.errors import ConfigError, InputError, nearest
 from polyfield.fields.domain import build_domain
 from polyfield.fields.radiance import RadianceConfig, RadianceField
 from polyfield.fields.signal import Globe, Picture, SignalConfig, SignalField, Solid
 
-__all__ = ["Model", "build_model", "register_kind"]
+__all__ = ["Model", "build_model", "register_kind", "require_pointwise"]
 
 
 @dataclass
@@ -103,3 +103,20 @@ def build_model(kind: object, config: dict[str, Any], seed: int = 0) -> Model:
             raise ConfigError(f"The config of a {kind} model lacks {key!r}.")
     complete, module = _KINDS[kind](config, seed)
     return Model(kind=kind, config=complete, module=module)
+
+
+def require_pointwise(model: Model, what: str) -> None:
+    """Refuse a model that has no value at a single point.
+
+    Args:
+        model: What is asked.
+        what: Who asks for single points, as the subject of a sentence: "Mesh extraction".
+
+    Raises:
+        InputError: Its field looks at all samples of a ray together, or its density depends on the direction.
+    """
+    if not getattr(model.module, "pointwise", True):
+        raise InputError(
+            f"{what} asks for single points, but this field has values on whole rays only (a head cam that normalises "
+            'over rays, or modulates density by directions). Train one of preset "cam" instead.'
+        )

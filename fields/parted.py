@@ -27,16 +27,26 @@ def fill_slots(config: Any, slots: Mapping[str, str]) -> None:
             object.__setattr__(config, name, complete(kind, part))
 
 
-def decode(head: Any, coordinates: Callable[[], Tensor], *given: Tensor) -> Tensor:
-    """Run a head, with coordinates where it is modulated by them.
+def decode(
+    head: Any,
+    coordinates: Callable[[], Tensor | None],
+    *given: Tensor,
+    rays: Tensor | None = None,
+) -> Tensor:
+    """Run a head, with coordinates where it is modulated by them, and rays where it sees these as a whole.
 
     Args:
         head: See `polyfield.fields.registry.Head`.
         coordinates: Gives them; called only where they are wanted.
         given: The head's other arguments.
+        rays: The ray of each point; None: each is a ray of its own.
     """
-    wanted = getattr(head, "wants_coordinates", False)
-    out: Tensor = head(*given, coordinates=coordinates()) if wanted else head(*given)
+    named: dict[str, Tensor | None] = {}
+    if getattr(head, "wants_coordinates", False):
+        named["coordinates"] = coordinates()
+    if not getattr(head, "pointwise", True):
+        named["rays"] = rays
+    out: Tensor = head(*given, **named)
     return out
 
 

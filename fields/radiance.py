@@ -6,6 +6,9 @@ position -> domain -> encoder -> [gate] -> density head -> [raw density, feature
 The features are the density head's outputs, or those of an encoder of their own (`appearance_encoder`). A gate scales
 what the encoder gives, and density. Heads may be modulated by coordinates: positions, or directions where they decode
 colour.
+
+A field whose heads look at all samples of a ray together, or whose density depends on the direction, is not pointwise:
+it has to be asked for whole rays.
 """
 
 from dataclasses import dataclass
@@ -108,28 +111,47 @@ class RadianceField(PartedField):
     def _encoder(config: dict[str, Any] | None, generator: Generator) -> Any:
         return None if config is None else build_encoder(config, 3, generator)
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether density is a function of the place, and colour of place and direction, alone."""
+        whole = all(getattr(part, "pointwise", True) for part in self.parts().values())
+        return whole and not getattr(self.density_head, "wants_directions", False)
+
     def density(
-        self, positions: Float[Tensor, "N 3"]
+        self, positions: Float[Tensor, "N 3"], samples: Samples | None = None
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N F"]]:
         """Density per world length, and the features that `color` takes.
 
         Outside the domain density and its gradient are 0. In closed cells of a gate both results are 0, and nothing is
         evaluated.
+
+        Args:
+            positions: World units.
+            samples: Those whose positions these are, all samples of each ray. A field that is not pointwise needs them:
+                without, each point is a ray of its own, seen from no direction in particular.
         """
         unit, inside = self.domain.place(positions)
         there = self.gate.open(unit) if isinstance(self.gate, Closing) else None
         if there is None or there.all():
-            return self._density(unit, inside)
+            return self._density(unit, inside, samples)
         rows = there.nonzero()[:, 0]
-        sigma, features = self._density(unit.index_select(0, rows), inside.index_select(0, rows))
+        asked = None if samples is None else samples.take(rows, samples.ray_offsets)
+        unit_there, inside_there = unit.index_select(0, rows), inside.index_select(0, rows)
+        sigma, features = self._density(unit_there, inside_there, asked)
         whole = unit.new_zeros(len(unit)), unit.new_zeros(len(unit), features.shape[1])
         return whole[0].index_copy(0, rows, sigma), whole[1].index_copy(0, rows, features)
 
-    def _density(self, unit: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    def _density(
+        self, unit: Tensor, inside: Tensor, samples: Samples | None
+    ) -> tuple[Tensor, Tensor]:
         encoded, factor = self.encoder(unit), None
         if self.gate is not None:
             encoded, factor = self.gate(unit, encoded)
-        features = decode(self.density_head, lambda: unit, encoded)
+        rays = None if samples is None else samples.ray_ids
+        seen_at = lambda: unit  # noqa: E731
+        if getattr(self.density_head, "wants_directions", False):
+            seen_at = lambda: None if samples is None else samples.seen_along()  # noqa: E731
+        features = decode(self.density_head, seen_at, encoded, rays=rays)
         gain = self.config.density_gain / self.domain.scale
         sigma = density(features, inside, self.config.density, gain)
         return sigma if factor is None else sigma * factor, features
@@ -140,8 +162,7 @@ class RadianceField(PartedField):
             features = self.appearance_encoder(self.domain.place(samples.positions)[0])
         conditions, rows = self.conditions(samples.directions), samples.ray_ids
         given = () if conditions is None else (conditions, rows)
-        seen_along = lambda: samples.directions.index_select(0, rows)  # noqa: E731
-        raw = decode(self.color_head, seen_along, features, *given)
+        raw = decode(self.color_head, samples.seen_along, features, *given, rays=rows)
         return torch.sigmoid(raw) if self.config.color == "sigmoid" else raw
 
     def conditions(self, directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R C"] | None:

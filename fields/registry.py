@@ -104,6 +104,10 @@ class Head(Protocol):
     Attributes:
         wants_coordinates: Whether the head is modulated by coordinates; it then has one more argument, `coordinates`,
             which other heads lack: points in [0, 1]^D, or unit vectors where it decodes colour. Left out: False.
+        wants_directions: Whether these are directions where it decodes density too. Left out: False.
+        pointwise: Whether it treats points one by one. A head that does not has one more argument, `rays` [N], which
+            ray each point is a sample of (None: each is a ray of its own), and needs all samples of a ray at once.
+            Left out: True.
     """
 
     wants_coordinates: ClassVar[bool] = False

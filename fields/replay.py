@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from polyfield import native
-from polyfield.errors import ShapeError
+from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.native_form import DenseGradients
 from polyfield.fields.ops.rows import take_rows
 from polyfield.fields.point_field import native_conditions, point_field
@@ -40,7 +40,13 @@ def replay(
 
     Raises:
         ShapeError: Shapes do not fit together, or `kept` names samples that are not there.
+        ConfigError: The field looks at all samples of a ray together, and some are to be left out.
     """
+    if not field.pointwise and len(kept) != len(samples):
+        raise ConfigError(
+            f"replay: this field looks at all samples of a ray together, so all {len(samples)} must be kept, but "
+            f"{len(kept)} are: set train.roulette=1."
+        )
     _check(field, samples, kept, weights, sigma_gradient, color_gradient, encoded)
     if not len(kept):
         return
@@ -90,7 +96,7 @@ def replay_reference(
         to_sigma, to_color = take_rows(kept, sigma_gradient, color_gradient)
         to_sigma, to_color = to_sigma * weights, to_color * weights[:, None]
     with torch.enable_grad():
-        sigma, features = field.density(subset.positions)
+        sigma, features = field.density(subset.positions, subset)
         color = field.color(subset, features)
         # Two sums whose gradients are these. Handing them to autograd itself is as quick, but the first time it
         # imports a computer algebra system, for half a second.

@@ -42,6 +42,10 @@ class Samples:
         """R, rays without samples included."""
         return int(self.directions.shape[0])
 
+    def seen_along(self) -> Float[Tensor, "N 3"]:
+        """The direction of each sample's ray."""
+        return self.directions.index_select(0, self.ray_ids)
+
     def take(self, rows: Int[Tensor, " M"], ray_offsets: Int[Tensor, " R1"]) -> "Samples":
         """Keep some samples.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from polyfield import native
-from polyfield.errors import ShapeError
+from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.ops.rows import copy_runs
 from polyfield.fields.point_field import native_conditions, point_field
 from polyfield.fields.radiance import RadianceField
@@ -104,7 +104,7 @@ def trace(
         rays: At most 65,536 for a field without a native form.
         grid: Which cells are occupied, and what they are thought to absorb.
         settings: Steps; its limits are not used.
-        field: Says densities and colours.
+        field: Says densities and colours; pointwise (see `polyfield.renderers.trace_whole` for others).
         min_transmittance: What is behind this is left out.
         keep_encoded: Whether what the encoder gives is wanted too.
     """
@@ -154,7 +154,15 @@ def trace_by_turns(
     field: RadianceField,
     min_transmittance: float,
 ) -> Traced:
-    """Compute `trace` for any field, all rays at a time. Turns cost time here, so there are few."""
+    """Compute `trace` for any pointwise field, all rays at a time. Turns cost time here, so there are few.
+
+    Raises:
+        ConfigError: The field is not pointwise.
+    """
+    if not field.pointwise:
+        raise ConfigError(
+            "trace: this field looks at all samples of a ray together, so none may be left out: use trace_whole."
+        )
     alive, begin = torch.arange(len(rays)), None
     left = torch.ones(len(rays))
     parts: list[_Part] = []

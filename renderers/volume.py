@@ -16,6 +16,7 @@ from polyfield.renderers.march import MarchSettings
 from polyfield.renderers.occupancy import OccupancyGrid
 from polyfield.renderers.rendered import Rendered
 from polyfield.renderers.trace import Rays, Traced, trace
+from polyfield.renderers.trace_whole import trace_whole
 
 if TYPE_CHECKING:
     from polyfield.datasets.scene import Scene
@@ -104,6 +105,8 @@ class VolumeRenderer:
     ) -> Traced:
         """Find the samples of rays that can be seen, their densities and colours. No gradient flows.
 
+        Of a field that is not pointwise, all samples in occupied cells.
+
         Args:
             origins, directions: At most 65,536 rays for a field without a native form; directions are unit vectors.
             min_transmittance: What is behind this is not looked at.
@@ -114,6 +117,8 @@ class VolumeRenderer:
         config = self.config
         settings = MarchSettings(config.step * coarse, config.cone * coarse)
         rays = Rays(origins, directions, config.near, config.far, jitter)
+        if not self.field.pointwise:
+            return trace_whole(rays, self.grid, settings, self.field)
         return trace(
             rays, self.grid, settings, self.field, min_transmittance, keep_encoded=keep_encoded
         )
@@ -156,10 +161,15 @@ class VolumeRenderer:
     def refresh(self, generator: Generator, warm: bool) -> None:
         """Update the occupancy grid from the field.
 
+        A field that is not pointwise says nothing of single points that holds on a ray, and what it says on a ray hangs
+        on which cells are occupied: its grid stays as it was carved.
+
         Args:
             generator: Chooses cells and points in them.
             warm: Whether to visit all cells instead of some.
         """
+        if not self.field.pointwise:
+            return
         self.grid.update(lambda x: self.field.density(x)[0], self.config.step, generator, warm=warm)
 
     def occupied(self, unit: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:

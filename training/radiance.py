@@ -60,8 +60,8 @@ class RadianceTraining:
         hull: Whether to carve the grid from alpha, where the images have it, before the first step.
         place: Fraction of the run after which parts that are placed by data (NeuRBF's kernels) are: until then the
             rest of the field learns where something is.
-        prune: What a gate lets less through of is closed and dropped in the model that a finished run saves; 0: nothing.
-            A run that goes on does so from its state, in which nothing is.
+        prune: Where a gate lets less than this share through it is closed, and what is then never read is dropped, in
+            the model that a finished run saves; 0: nothing. A run that goes on does so from its state.
     """
 
     rate: float = 0.03
@@ -129,6 +129,11 @@ class RadianceTask:
             )
         self.model = model
         self.field = model.module
+        if not self.field.pointwise and training.roulette < 1:
+            raise ConfigError(
+                "This field looks at all samples of a ray together, so none may be left out of the gradient: "
+                f"train.roulette must be 1, but is {training.roulette}."
+            )
         self.renderer = VolumeRenderer(model)
         self.training = training
         self._scene = scene

@@ -165,7 +165,7 @@ class Saliency(nn.Module):
         return there
 
     def _vertex_saliency(self) -> Tensor:
-        """p at the vertices, 0 where it is read from closed cells alone."""
+        """Compute p at the vertices, 0 where it is read from closed cells alone."""
         p = torch.sigmoid(self.grid.detach())
         if self.config.closed_below:
             p = p.masked_fill(~self._open_vertices().view(-1, 1), 0.0)

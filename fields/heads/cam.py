@@ -3,6 +3,9 @@
 In each hidden layer gamma(c) norm(z) + beta(c) stands in for the sums z, before the relu: c are coordinates, or the two
 angles of a direction, and gamma and beta are numbers shared by all columns, read from small grids, a pair for each
 layer. Gamma starts at 1 and beta at 0.
+
+The paper's radiance fields normalise over all samples of a ray together. What such a head gives at a point is then no
+function of the point: see `Head.pointwise` in `polyfield.fields.registry`.
 """
 
 import math
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from polyfield.errors import ConfigError, ShapeError
@@ -19,6 +22,7 @@ from polyfield.fields.heads.mlp import initial_weights
 from polyfield.fields.ops.factor_grid import Factor, FactorLayout, factor_grid
 from polyfield.fields.ops.mlp import MlpShape
 from polyfield.fields.ops.modulate import modulate
+from polyfield.fields.ops.modulate_rays import modulate_rays
 from polyfield.fields.registry import ParameterGroup
 
 __all__ = ["Cam", "Config", "angles", "build"]
@@ -34,7 +38,8 @@ class Config:
         sides: Vertices of the grids along each coordinate, one to three of them.
         angles: Whether coordinates are directions [N, 3], of which the azimuth, which goes around, and the elevation
             count. The paper's grids are then of (10, 3).
-        norm: "feature": a row loses its mean and is divided by its standard deviation over the columns; or "none".
+        norm: "feature": a row loses its mean and is divided by its standard deviation over the columns; "ray": the same
+            over the columns of all samples of its ray; or "none".
         output_activation: Of the last layer: "none" or "sigmoid".
         skips: Layers that read the input again (0 is the first matrix).
     """
@@ -48,8 +53,10 @@ class Config:
     skips: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.norm not in ("feature", "none"):
-            raise ConfigError(f'cam: norm must be "feature" or "none", but is {self.norm!r}.')
+        if self.norm not in ("feature", "ray", "none"):
+            raise ConfigError(
+                f'cam: norm must be "feature", "ray" or "none", but is {self.norm!r}.'
+            )
         if self.angles and len(self.sides) != 2:
             raise ConfigError(
                 "cam: with angles, sides must be two numbers, of azimuth and elevation, but are "
@@ -73,6 +80,16 @@ class Cam(nn.Module):
 
     wants_coordinates: ClassVar[bool] = True
 
+    @property
+    def wants_directions(self) -> bool:
+        """Whether coordinates are directions."""
+        return self.config.angles
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether samples are treated one by one."""
+        return self.config.norm != "ray"
+
     def __init__(self, config: Config, shape: MlpShape, generator: torch.Generator) -> None:
         super().__init__()
         self.config, self.shape = config, shape
@@ -91,7 +108,8 @@ class Cam(nn.Module):
         condition: Float[Tensor, "R c"] | None = None,
         rows: Int32[Tensor, " N"] | None = None,
         *,
-        coordinates: Float[Tensor, "N D"],
+        coordinates: Float[Tensor, "N D"] | None,
+        rays: Int[Tensor, " N"] | None = None,
     ) -> Float[Tensor, "N out"]:
         """Run the network.
 
@@ -99,33 +117,49 @@ class Cam(nn.Module):
             x: Features.
             condition: Features shared by many points, behind those of `x`.
             rows: Which row of the condition each point takes.
-            coordinates: In [0, 1]^D, or directions [N, 3] where the config says angles.
+            coordinates: In [0, 1]^D, or directions [N, 3] where the config says angles. None, with angles alone: seen
+                from no direction in particular, gamma and beta are the means of their grids.
+            rays: With norm "ray" the ray of each point, from 0. None: each is a ray of its own.
 
         Raises:
             ShapeError: Tensors do not fit the head or each other.
         """
         inputs = joined(x, condition, rows)
         self._check(inputs, coordinates)
-        modulation = self._modulation(coordinates).unbind(1)
-        biases, normalise = self.shape.biases(self.weights), self.config.norm == "feature"
+        modulation = self._modulation(coordinates, len(inputs)).unbind(1)
+        if rays is None and not self.pointwise:
+            rays = torch.arange(len(inputs), device=inputs.device)
+        biases = self.shape.biases(self.weights)
         h = inputs
         for layer, matrix in enumerate(self.shape.split(self.weights)):
             if layer in self.shape.skips:
                 h = torch.cat([h, inputs], 1)
             h = nn.functional.linear(h, matrix, biases[layer])
             if layer < self.shape.hidden:
-                h = modulate(h, modulation[2 * layer], modulation[2 * layer + 1], normalise)
+                h = self._normalised(h, modulation[2 * layer : 2 * layer + 2], rays)
         return torch.sigmoid(h) if self.shape.output_activation == "sigmoid" else h
 
-    def _modulation(self, coordinates: Tensor) -> Tensor:
+    def _normalised(self, z: Tensor, pair: tuple[Tensor, ...], rays: Tensor | None) -> Tensor:
+        scale, shift = pair
+        if self.pointwise or rays is None:
+            return modulate(z, scale, shift, self.config.norm == "feature")
+        return modulate_rays(z, scale, shift, rays)
+
+    def _modulation(self, coordinates: Tensor | None, count: int) -> Tensor:
         grids: Tensor = self.grids
+        if coordinates is None:
+            return grids.reshape(-1, grids.shape[-1]).mean(0).expand(count, -1)
         if self.config.angles:
             coordinates = angles(coordinates)
             grids = torch.cat([grids, grids[:, :1]], 1)
         table = grids.reshape(self.layout.rows, -1)
         return factor_grid(coordinates, table, self.layout)
 
-    def _check(self, inputs: Tensor, coordinates: Tensor) -> None:
+    def _check(self, inputs: Tensor, coordinates: Tensor | None) -> None:
+        if coordinates is None and self.config.angles:
+            return
+        if coordinates is None:
+            raise ShapeError("cam: coordinates may be left out where they are directions only.")
         wanted = 3 if self.config.angles else self.layout.dim
         if coordinates.dim() != 2 or coordinates.shape[1] != wanted:
             what = "directions" if self.config.angles else "coordinates"

@@ -111,8 +111,8 @@ def test_angles_of_axes_and_poles() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match='norm must be "feature" or "none", but is \'ray\''):
-        Config(norm="ray")
+    with pytest.raises(ConfigError, match='norm must be "feature", "ray" or "none", but is'):
+        Config(norm="rows")
     with pytest.raises(ConfigError, match="sides must be two numbers, of azimuth and elevation"):
         Config(angles=True)
     with pytest.raises(ConfigError, match="needs 2 to 2"):

@@ -160,7 +160,7 @@ def test_a_damaged_note_is_one_sentence(file: Path, packed: Any) -> None:
 
 
 def test_bits_behind_the_last_row_are_refused(file: Path) -> None:
-    tensors, note = contents(file)
+    _, note = contents(file)
     rows = 19999  # the bit of the last row now lies behind the end
     bits = torch.zeros(2500, dtype=torch.uint8)
     bits[-1] = 128

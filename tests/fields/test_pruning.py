@@ -23,9 +23,7 @@ def drawn(*size: int, seed: int = 0) -> Tensor:
 
 
 def cell_of(x: Tensor, sides: tuple[int, ...]) -> tuple[Tensor, ...]:
-    return tuple(
-        (x[:, axis] * side).long().clamp(max=side - 1) for axis, side in enumerate(sides)
-    )
+    return tuple((x[:, axis] * side).long().clamp(max=side - 1) for axis, side in enumerate(sides))
 
 
 def read_by(x: Tensor, geometry: GridGeometry) -> Tensor:
@@ -37,7 +35,9 @@ def read_by(x: Tensor, geometry: GridGeometry) -> Tensor:
 
 
 GRIDS = [
-    GridGeometry(dim=3, levels=4, features=1, log2_table=9, base=4, finest=40),  # dense, then hashed
+    GridGeometry(
+        dim=3, levels=4, features=1, log2_table=9, base=4, finest=40
+    ),  # dense, then hashed
     GridGeometry(dim=2, levels=3, features=2, log2_table=7, base=5, finest=60),
     GridGeometry(dim=3, levels=3, features=1, base=4, finest=17, kind="dense"),
     GridGeometry(dim=3, levels=2, features=1, base=3, finest=20, kind="tiled"),
