@@ -20,18 +20,24 @@ class PointGate {
 };
 
 // p, the sigmoid of what one dense grid of one channel says, scales features; density gets tanh(alpha |p f|)
-// (fields/gates/saliency.py).
+// (fields/gates/saliency.py). In closed cells both are 0; of those there is a bit each, the first axis fastest.
 class SaliencyGate : public PointGate {
  public:
-  SaliencyGate(const FactorGridJob& grid, float alpha, float* gradient) : grid_(grid), alpha_(alpha), gradient_(gradient) {}
+  SaliencyGate(const FactorGridJob& grid, float alpha, const uint8_t* closed, int cells, float* gradient)
+      : grid_(grid), alpha_(alpha), closed_(closed), cells_(cells), gradient_(gradient) {}
   void open(const float* unit, int64_t n, int64_t width, const float* encoded, float* gated, float* factor) const override;
   void go_back(const float* unit, int64_t n, int64_t width, const float* encoded, const float* factor,
                const float* to_factor, float* to_gated) const override;
 
  private:
-  FactorGridJob grid_;  // but for its points
+  void openings(const float* unit, int64_t begin, int64_t end, float* p) const;
+  bool shut(const float* unit) const;
+
+  FactorGridJob grid_;     // but for its points
   float alpha_;
-  float* gradient_;     // of the grid
+  const uint8_t* closed_;  // nullptr: no cell is
+  int cells_;              // along an axis
+  float* gradient_;        // of the grid
 };
 
 }  // namespace polyfield

@@ -40,9 +40,9 @@ POLYFIELD_BINDINGS(point_parts) {
 
   py::class_<PointGate>(m, "PointGate");
   py::class_<SaliencyGate, PointGate>(m, "SaliencyGate")
-      .def(py::init([](Address box, Address table, float alpha, Address gradient) {
+      .def(py::init([](Address box, Address table, float alpha, Address closed, int cells, Address gradient) {
         const FactorGridJob grid = {at<const FactorGridFactor>(box), 1, 1, 1, 3, nullptr, at<const float>(table)};
-        return SaliencyGate(grid, alpha, at<float>(gradient));
+        return SaliencyGate(grid, alpha, at<const uint8_t>(closed), cells, at<float>(gradient));
       }));
 
   py::class_<PointHead>(m, "PointHead");

@@ -82,7 +82,8 @@ POLYFIELD_DRIVER(step, int64_t rays) {
   const FactorGridFactor factors[] = {{0, 0, 2, {0, 1, 0}, {4, 5, 0}}, {20, 0, 1, {2, 0, 0}, {3, 0, 0}}}, whole = {0, 0, 3, {0, 1, 2}, {3, 3, 3}};
   Floats planes = randoms(23 * 5, -1, 1), for_planes(23 * 5), doors = randoms(27, -1, 1), for_doors(27);
   const FactorGridPoints product({factors, 2, 1, 5, 3, nullptr, planes}, for_planes, nullptr);
-  const SaliencyGate gate({&whole, 1, 1, 1, 3, nullptr, doors}, 3.f, for_doors);
+  const uint8_t shut[1] = {0x02};  // of eight cells
+  const SaliencyGate gate({&whole, 1, 1, 1, 3, nullptr, doors}, 3.f, shut, 2, for_doors);
   Network dense(4, 5, Activation::relu, Activation::none, true), shade(9, 3, Activation::relu, Activation::sigmoid, false);
   drive_field({box, &hashed, &gate, &dense.head, nullptr, &shade.head, DensityActivation::exp, false, 4.f, 15.f}, stage, 4);
   const SumHead total(0.5f);

@@ -114,6 +114,8 @@ class Saliency(nn.Module):
             self.layout.packed.data_ptr(),
             self.grid.data_ptr(),
             float(self.alpha),
+            self.closed.data_ptr() if self.config.closed_below else 0,
+            self._cells[0],
             gradient(self.grid),
         )
 

@@ -24,7 +24,7 @@ NATIVE = pytest.mark.skipif(
 
 
 # Their heads are modulated by coordinates: that has no native form.
-MODULATED = {"cam"}
+MODULATED = {"cam", "cam-ray"}
 NATIVES = [name for name in preset_names() if name not in MODULATED]
 SMALLER: dict[str, dict[str, object]] = {
     "hash_grid": {"log2_table": 10},

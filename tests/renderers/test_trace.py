@@ -110,6 +110,26 @@ def test_law_of_tracing(name: str, least: float, gain: float, cone: float) -> No
             torch.testing.assert_close(one.encoded.t(), made.field.encoder(unit))
 
 
+def test_closed_cells_are_empty_natively_too() -> None:
+    made = renderer(3.0, "hollow", steps=300)
+    gate = made.field.gate
+    with torch.no_grad():
+        drawn = torch.rand(8, generator=Generator().manual_seed(5)) < 0.5  # slabs of vertices
+        gate.grid.view(8, -1)[drawn] = -20.0
+    gate.close(0.01)
+    origins, directions = rays(500)
+    settings = MarchSettings(made.config.step, made.config.cone)
+    seen = Rays(origins, directions, 0.0, 1e9, torch.zeros(500))
+    one = trace(seen, made.grid, settings, made.field, 0.0)
+    other = trace_by_turns(seen, made.grid, settings, made.field, 0.0)
+    assert (point_field(made.field) is not None) == native.available()
+    empty = one.sigma == 0
+    assert 0.2 < empty.float().mean() < 0.8
+    # As in the law above; the colour of what is empty is never seen.
+    torch.testing.assert_close(one.sigma, other.sigma, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one.color[~empty], other.color[~empty], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES[:-1])
 def test_a_trace_does_not_depend_on_the_threads(name: str) -> None:
     made = renderer(3.0, name, steps=300)
