@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int32
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from polyfield import native
 from polyfield.errors import ConfigError
@@ -28,11 +29,15 @@ class Config:
             For features of variance 1 a squared distance is then about 1, where in the paper's it is the number of
             features and every neuron starts next to 0.
         spread: Centres are at first uniform in [-spread, spread].
+        linear: Whether a linear map of the features is added. Where all Gaussians have died away they give neither a
+            value nor a gradient, as far from a surface, whose distance must have a sign there too. (The paper's first
+            version adds an affine map of the coordinates.)
     """
 
     neurons: int = 64
     precision: float | None = None
     spread: float = 1e-4
+    linear: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.neurons <= 512:
@@ -67,6 +72,8 @@ class Rbf(nn.Module):
         self.log_precisions = nn.Parameter(torch.full(size, math.log(precision)))
         self.weights = uniform(edge, outputs, config.neurons)
         self.bias = uniform(edge, outputs)
+        edge = 1 / math.sqrt(inputs)
+        self.skip = uniform(edge, outputs, inputs) if config.linear else None
 
     def forward(
         self,
@@ -75,10 +82,19 @@ class Rbf(nn.Module):
         rows: Int32[Tensor, " N"] | None = None,
     ) -> Float[Tensor, "N out"]:
         """Decode features."""
-        return rbf_layer(x, self._layer(), condition=condition, rows=rows)
+        out = rbf_layer(x, self._layer(), condition=condition, rows=rows)
+        if self.skip is None:
+            return out
+        own, shared = self.skip.split([x.shape[1], self.skip.shape[1] - x.shape[1]], 1)
+        out = out + linear(x, own)
+        if condition is None or rows is None:
+            return out
+        return out + linear(condition, shared).index_select(0, rows)
 
-    def native_network(self, gradient: Gradient) -> Any:
-        """Make the native form: see `polyfield.fields.native_form`."""
+    def native_network(self, gradient: Gradient) -> Any | None:
+        """Make the native form of Gaussians alone: see `polyfield.fields.native_form`."""
+        if self.skip is not None:
+            return None
         weights, shape = network_of(self._layer(), self.centres.shape[1])
         address = weights.data_ptr()
         # The native form keeps the weights alive, which are made of the parameters here.
@@ -89,9 +105,10 @@ class Rbf(nn.Module):
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: neurons and the linear layer."""
+        skip = () if self.skip is None else (self.skip,)
         return [
             ParameterGroup("neurons", [self.centres, self.log_precisions]),
-            ParameterGroup("linear", [self.weights, self.bias]),
+            ParameterGroup("linear", [self.weights, self.bias, *skip]),
         ]
 
 

@@ -171,6 +171,20 @@ def test_neurons_start_alive_or_as_in_the_paper() -> None:
     assert mean(1.0) == pytest.approx(2.0**-9, rel=0.3)
 
 
+def test_a_linear_head_is_linear_where_its_gaussians_are_dead() -> None:
+    config = head.Config(neurons=8, linear=True)
+    part = head.build(config, 5, 2, Generator().manual_seed(0))
+    assert part.skip is not None and part.native_network(lambda _: 0) is None
+    direction, condition = numbers(4, 3, seed=1), numbers(1, 2, seed=2)
+    rows = torch.zeros(4, dtype=torch.int32)
+    far, farther = (part(k * direction, k * condition, rows) for k in (1e3, 2e3))
+    slopes = torch.cat([direction, condition.expand(4, 2)], 1) @ part.skip.t()
+    torch.testing.assert_close(farther - far, 1e3 * slopes, rtol=1e-4, atol=1e-2)  # sums of 1e3
+    plain = head.build(head.Config(neurons=8), 5, 2, Generator().manual_seed(0))
+    near = torch.zeros(1, 5)
+    assert torch.equal(part(near), plain(near))
+
+
 def test_it_learns_a_ring() -> None:
     """What one linear layer cannot: a disc in two features."""
     part = head.build(head.Config(neurons=16, spread=1.0), 2, 1, Generator().manual_seed(0))
