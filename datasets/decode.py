@@ -4,6 +4,7 @@ Straight means that colour is not multiplied by alpha. The orientation in a phot
 is ignored: cameras are calibrated on pixels as they are stored.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _large_images_are_fine(), Image.open(path, formats=FORMATS) as image:
             yield image
     except DataError:
         raise
@@ -108,6 +109,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(
             f"The image {path} cannot be read ({reason.rstrip('.')}); is it cut off or damaged?"
         ) from None
+
+
+@contextmanager
+def _large_images_are_fine() -> Iterator[None]:
+    """Keep Pillow's warning of large images, which are no error, from standing among our own words."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _header(path: Path, image: Image.Image) -> Header:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, UInt64
 from torch import Tensor
 
 from polyfield.errors import DataError, ShapeError
@@ -17,6 +17,7 @@ from polyfield.errors import DataError, ShapeError
 __all__ = ["Mesh", "MeshEdges", "Placement", "clean_mesh"]
 
 _MOST_FACES = (1 << 31) - 1  # the tree over them counts in 32 bits
+_STRETCH = 1 << 18  # faces
 _FARTHEST = 1e75  # from the origin: products of four lengths, as in a length of a cross product, stay finite
 
 
@@ -107,13 +108,13 @@ class Mesh:
     @property
     def areas(self) -> Float64[Tensor, " F"]:
         """Area of each face."""
-        x, y, z = _crossed(self.corners).unbind(1)
+        x, y, z = _crossed(self.vertices, self.faces).unbind(1)
         return 0.5 * torch.hypot(torch.hypot(x, y), z)  # where squares would be too small
 
     @property
     def normals(self) -> Float64[Tensor, "F 3"]:
         """Unit normal of each face, outwards; 0 where it has no area."""
-        normals = _crossed(self.corners)
+        normals = _crossed(self.vertices, self.faces)
         # Scaled first: a tiny face's product may be too small to be squared.
         normals = normals / normals.abs().amax(1, keepdim=True).clamp(min=1e-300)
         return torch.nn.functional.normalize(normals, dim=1, eps=1e-30)
@@ -181,9 +182,10 @@ def clean_mesh(vertices: Float[Tensor, "V 3"], faces: Int64[Tensor, "F 3"]) -> M
     """
     vertices = vertices.double()
     _check(vertices, faces)
-    faces = _firsts(vertices.numpy())[faces]
+    # + 0.0: -0 becomes 0, and so the same place has the same bits.
+    faces = _firsts((vertices + 0.0).numpy().view(np.uint64))[faces]
     notes = list[str]()
-    with_area = _crossed(vertices[faces]).abs().amax(1) > 0
+    with_area = _crossed(vertices, faces).abs_().amax(1) > 0
     if not bool(with_area.any()):
         raise DataError("A mesh must have a triangle with area, but all of its faces are flat.")
     notes += _note(int((~with_area).sum()), len(faces), "had no area")
@@ -225,26 +227,31 @@ def _note(count: int, of: int, one: str, more: str | None = None) -> Iterator[st
         yield f"{count} of {of} faces {more or one} and were dropped."
 
 
-def _crossed(corners: Float64[Tensor, "F 3 3"]) -> Float64[Tensor, "F 3"]:
-    crossed: Tensor = torch.linalg.cross(
-        corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    )
-    return crossed
+def _crossed(
+    vertices: Float64[Tensor, "V 3"], faces: Int64[Tensor, "F 3"]
+) -> Float64[Tensor, "F 3"]:
+    """Product of two edges of each face."""
+    result = vertices.new_empty(faces.shape)
+    # In stretches: the corners of millions of faces take more memory than all the rest.
+    for some, into in zip(faces.split(_STRETCH), result.split(_STRETCH), strict=True):
+        a, b, c = vertices[some].unbind(1)
+        torch.linalg.cross(b - a, c - a, out=into)
+    return result
 
 
-def _firsts(vertices: Float64[np.ndarray, "V 3"]) -> Int64[Tensor, " V"]:
-    """Give for each vertex the first one at its place."""
-    bits = np.ascontiguousarray(vertices + 0.0).view(np.uint64)  # + 0.0: -0 becomes 0
+def _firsts(bits: UInt64[np.ndarray, "N 3"]) -> Int64[Tensor, " N"]:
+    """Give for each row the first one that is the same."""
     # One number stands for three: sorting by it is many times faster than sorting rows.
     mixed = np.zeros(len(bits), np.uint64)
     for axis in range(3):
         mixed = (mixed ^ bits[:, axis]) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     order = np.argsort(mixed)
-    differs = (bits[order[1:]] != bits[order[:-1]]).any(1)
-    if (differs & (mixed[order[1:]] == mixed[order[:-1]])).any():  # two places, one number
+    differs = _steps(bits, order)
+    mixed = mixed[order]
+    if (differs & (mixed[1:] == mixed[:-1])).any():  # two rows, one number
         order = np.lexsort(bits.T)
-        differs = (bits[order[1:]] != bits[order[:-1]]).any(1)
+        differs = _steps(bits, order)
     starts = np.concatenate([[0], np.flatnonzero(differs) + 1])
     first = np.minimum.reduceat(order, starts)
     result = np.empty(len(bits), np.int64)
@@ -252,9 +259,18 @@ def _firsts(vertices: Float64[np.ndarray, "V 3"]) -> Int64[Tensor, " V"]:
     return torch.from_numpy(result)
 
 
+def _steps(bits: UInt64[np.ndarray, "N 3"], order: np.ndarray) -> np.ndarray:
+    """Where a row in this order is not as the one before it."""
+    differs = np.zeros(max(len(order) - 1, 0), bool)
+    for axis in range(3):
+        column = bits[:, axis][order]
+        differs |= column[1:] != column[:-1]
+    return differs
+
+
 def _once(faces: Int64[Tensor, "F 3"]) -> Int64[Tensor, " K"]:
     """Which faces to keep so that none is there twice: the first of each, in order."""
     turn = faces.argmin(1, keepdim=True)
     turned = faces.gather(1, (turn + torch.arange(3)) % 3)  # the lowest vertex first, same side
-    kept: Tensor = torch.unique(_firsts(turned.double().numpy()))
+    kept: Tensor = torch.unique(_firsts(turned.numpy().view(np.uint64)))
     return kept

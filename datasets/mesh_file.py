@@ -55,10 +55,10 @@ def _parsed(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         options: dict[str, Any] = {"skip_materials": True} if kind in ("obj", "glb") else {}
         scene = trimesh.load_scene(str(path), file_type=kind, process=False, **options)
-        parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
-        if not parts:
+        parts = [_part(scene, node) for node in scene.graph.nodes_geometry]
+        if not any(len(faces) for _, faces in parts):
             raise DataError(f"The mesh {path} has no faces; is it a point cloud, or cut off?")
-        vertices, faces = _joined([(part.vertices, part.faces) for part in parts])
+        vertices, faces = _joined(parts)
         _check_text(path, kind)
         return vertices, faces
     except DataError:
@@ -73,7 +73,7 @@ def _parsed(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_text(path: Path, kind: str) -> None:
-    """Refuse what the parsers let pass: text that ends before the rows that its head promises, vertices counted from 0."""
+    """Refuse what the parsers let pass: text with fewer rows than its head promises, vertices counted from 0."""
     if kind == "obj":
         if _names_vertex_0(path):
             raise DataError(
@@ -118,7 +118,25 @@ def _ply_rows(file: TextIO) -> list[int]:
     return counts
 
 
+def _part(scene: Any, node: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices of a part of a scene where the scene has it, and its faces; a mirror turns these around.
+
+    Not by the parser's own way, which copies all that it knows of a part.
+    """
+    import trimesh
+
+    place, name = scene.graph[node]
+    part = scene.geometry[name]
+    if not isinstance(part, trimesh.Trimesh):
+        return np.empty((0, 3)), np.empty((0, 3), np.int64)
+    faces = part.faces[:, ::-1] if np.linalg.det(place[:3, :3]) < 0 else part.faces
+    return trimesh.transform_points(part.vertices, place), faces
+
+
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    if len(parts) == 1:
+        ((vertices, faces),) = parts
+        return np.ascontiguousarray(vertices, np.float64), np.ascontiguousarray(faces, np.int64)
     starts = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
     vertices = np.concatenate([vertices for vertices, _ in parts]).astype(np.float64, copy=False)
     faces = np.concatenate(

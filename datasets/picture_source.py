@@ -15,13 +15,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from polyfield.datasets.decode import FORMATS, read_pixels
+from polyfield.datasets.decode import read_pixels
+from polyfield.datasets.exr import read_exr
 from polyfield.datasets.fingerprint import file_fingerprint
 from polyfield.errors import DataError
 
 __all__ = ["PictureSource", "load_picture"]
 
 _BAND = 1 << 20  # pixels worked on at once
+_LARGEST = 1e15  # value: the squares of errors stay finite
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,18 @@ def load_picture(path: Path | str, memory: float = 2**30) -> PictureSource:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"There is no image {path}.")
-    pixels = _read_exr(path) if path.suffix.lower() == ".exr" else read_pixels(path)
+    pixels = read_exr(path) if path.suffix.lower() == ".exr" else read_pixels(path)
     height, width, channels = pixels.shape
     opaque = 255 if pixels.dtype == np.uint8 else 1.0
     if channels == 4 and (pixels[..., 3] == opaque).all():
         pixels = np.ascontiguousarray(pixels[..., :3])
-    if not np.isfinite(pixels.max()) or not np.isfinite(pixels.min()):
+    low, high = float(pixels.min()), float(pixels.max())
+    if not np.isfinite(low) or not np.isfinite(high):
         raise DataError(f"The image {path} has pixels that are not finite; mend it first.")
+    if max(-low, high) > _LARGEST:
+        raise DataError(
+            f"The image {path} has values beyond {_LARGEST:g}, whose squares are not finite; scale it down."
+        )
     flat = pixels.reshape(height * width, -1)
     kept = _kept(flat, memory)
     return PictureSource(path.name, width, height, kept, file_fingerprint(path))
@@ -164,24 +171,3 @@ def _kept(pixels: np.ndarray, memory: float) -> np.ndarray:
     kept[:] = pixels
     kept.flush()
     return kept
-
-
-def _read_exr(path: Path) -> np.ndarray:
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            frame = next(container.decode(video=0))
-            name = frame.format.name
-            array: np.ndarray = frame.to_ndarray()
-    except (av.FFmpegError, StopIteration, ValueError, OSError) as error:
-        raise DataError(
-            f"The image {path} cannot be read ({str(error).split(':')[0]}); is it cut off or damaged?"
-        ) from None
-    if not name.startswith(("gbr", "gray")) or array.dtype != np.float32:
-        kinds = ", ".join(FORMATS)
-        raise DataError(
-            f"The image {path} has pixels of the kind {name}; EXR with channels R, G, B and perhaps A, "
-            f"or {kinds}, can be read."
-        )
-    return np.repeat(array[..., None], 3, -1) if array.ndim == 2 else array

@@ -1,19 +1,20 @@
 """Training several fields alike on one thing, and laying side by side what came of it."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polyfield.errors import InputError, RunError
+from polyfield.datasets.fingerprint import file_fingerprint
+from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.fields.presets import preset
 from polyfield.files import write_json
 from polyfield.training.api import train
 from polyfield.training.comparison_page import Shown, comparison_page
-from polyfield.training.fit import KINDS, fit, kind_of
+from polyfield.training.fit import KINDS, fit, kind_of, spell_signal
 from polyfield.training.loop import Control
 from polyfield.training.progress import Progress
+from polyfield.training.run_config import plan_settings, spell_out
 from polyfield.training.run_folder import RunFolder
 from polyfield.training.running import Tell, TrainResult
 
@@ -21,6 +22,10 @@ __all__ = ["Comparison", "compare", "comparison_row"]
 
 _TABLE = "comparison.json"
 _PAGE = "comparison.html"
+_SOME_BOX = {
+    "low": [-1.0, -1.0, -1.0],
+    "high": [1.0, 1.0, 1.0],
+}  # settings are read without a scene
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,24 @@ def compare(
     if kind is None and Path(source).is_file() and Path(source).suffix.lower() != ".json":
         kind = kind_of(source)
     _check_fields(fields, kind)
+    if kind is not None and downscale != 1:
+        raise InputError("--downscale reduces posed images; other files are fitted as they are.")
     out = Path(out)
     _check_out(out, fields, resume, overwrite)
     control = control or Control()
-    length = (60.0 if budget is None and steps is None else budget, steps)
+    length = (budget, steps)
+    for name in fields if resume else ():
+        length = _length_as_begun(out / name, source, kind, seed, length)
+    if length == (None, None):
+        length = (60.0, None)
+    _check_settings(fields, kind, length, changes)
 
     def run(name: str) -> TrainResult:
         folder = out / name
         going_on = resume and (folder / "config.json").exists()
-        if going_on and (metrics := RunFolder.open(folder).read_metrics()):
-            return TrainResult(folder, int(metrics["steps"]), False, metrics)
+        metrics = RunFolder.open(folder).read_metrics() if going_on else None
+        if isinstance(metrics, dict) and isinstance(metrics.get("steps"), int):
+            return TrainResult(folder, metrics["steps"], False, metrics)
         settings: dict[str, Any] = {
             "out": folder,
             "budget": None if going_on else length[0],
@@ -127,11 +140,12 @@ def comparison_row(result: TrainResult) -> dict[str, Any]:
     """Give what is compared of a run: quality, sizes, speed.
 
     Returns:
-        The run's metrics of one number each, and "samples_per_second": evaluations of the field while it was trained.
+        The run's metrics of one number each, and "samples_per_second": evaluations of the field while it was trained,
+        None where it did not take a step.
     """
     metrics = result.metrics
     log = RunFolder.open(result.run).read_log()
-    seconds = log[-1]["seconds"] if log else math.nan
+    seconds = log[-1]["seconds"] if log else 0.0
     keys = (
         "field",
         "psnr",
@@ -178,6 +192,68 @@ def _check_fields(fields: Sequence[str], kind: str | None) -> None:
         preset(name, kind or "radiance")
     if len(set(fields)) < len(fields):
         raise InputError(f"Each field is compared once, but --fields is {','.join(fields)}.")
+
+
+def _length_as_begun(
+    folder: Path,
+    source: Path | str,
+    kind: str | None,
+    seed: int,
+    length: tuple[float | None, int | None],
+) -> tuple[float | None, int | None]:
+    """Refuse to go on with a run of something else, or of another length or seed: what is compared is trained alike.
+
+    Returns:
+        The run's budget and steps; `length` where there is no run.
+    """
+    if not (folder / "config.json").exists():
+        return length
+    config = RunFolder.open(folder).read_config()
+    there = dict(config) if isinstance(config, dict) else {}
+    anew = "choose another --out, or replace the runs with --overwrite."
+    same = there.get("fit") == kind
+    if kind is None:
+        same = same and _last_name(there.get("scene")) == _last_name(source)
+    elif Path(source).is_file():
+        same = same and there.get("fingerprint") == file_fingerprint(source)
+    if not same:
+        given = source if kind is None else f"{source} --as {kind}"
+        raise InputError(f"{folder} is a run of something else than {given}; {anew}")
+    begun = there.get("budget"), there.get("steps")
+    if there.get("seed") != seed or length not in ((None, None), begun):
+        raise InputError(
+            f"{folder} has seed {there.get('seed')} and a plan of {_told(begun)}, which is not what is asked for; "
+            f"ask for the same, {anew}"
+        )
+    return begun
+
+
+def _last_name(source: object) -> str:
+    return "builtin" if source is None else Path(str(source)).name
+
+
+def _told(length: tuple[float | None, int | None]) -> str:
+    budget, steps = length
+    return f"{budget:g} seconds" if budget is not None else f"{steps} steps"
+
+
+def _check_settings(
+    fields: Sequence[str],
+    kind: str | None,
+    length: tuple[float | None, int | None],
+    changes: Sequence[str],
+) -> None:
+    """Refuse, before the first field is trained, settings that the last one would refuse."""
+    budget, steps = length
+    for name in fields:
+        try:
+            if kind is None:
+                settings = [*plan_settings(name, steps, budget), *changes]
+                spell_out(name, settings, ({}, _SOME_BOX), None)
+            else:
+                spell_signal(kind, name, (steps, budget), changes, None)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
 
 
 def _check_out(out: Path, fields: Sequence[str], resume: bool, overwrite: bool) -> None:

@@ -38,7 +38,7 @@ from polyfield.training.running import (
 from polyfield.training.schedule import Plan
 from polyfield.training.signal import SignalTask, SignalTraining
 
-__all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit", "kind_of"]
+__all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit", "kind_of", "spell_signal"]
 
 KINDS = ("image", "sphere", "sdf", "occupancy")
 """What can be fitted."""
@@ -255,6 +255,35 @@ def _as_seen(signal: Any, config: FitConfig) -> Any:
     return replace(signal, every=every)
 
 
+def spell_signal(
+    kind: str,
+    field: str,
+    length: tuple[int | None, float | None],
+    changes: Sequence[str],
+    precision: str | None,
+) -> dict[str, Any]:
+    """Turn a preset of a signal field into configs in which every key is there.
+
+    Args:
+        kind: One of `KINDS`.
+        field: Name of the preset.
+        length: Steps or seconds of the run.
+        changes: Settings such as "field.encoder.levels=8"; the later ones win.
+        precision: "fp32" or "bf16" for the field's head, or None to leave it as it is.
+
+    Returns:
+        "field" as `SignalConfig`, "train" as `SignalTraining`.
+
+    Raises:
+        ConfigError: An unknown preset, key, value or precision.
+    """
+    base = preset(field, kind)
+    sections = {"field": base["field"], "train": base["train"]}
+    readers = {"field": SignalConfig, "train": SignalTraining}
+    settings = [*plan_settings(field, *length, kind), *changes]
+    return spell_sections(sections, readers, settings, precision)
+
+
 def _spell_out(
     fits: Any,
     signal: Any,
@@ -264,11 +293,7 @@ def _spell_out(
     precision: str | None,
 ) -> FitConfig:
     kind = fits.MODEL
-    base = preset(field, kind)
-    sections = {"field": base["field"], "train": base["train"]}
-    readers = {"field": SignalConfig, "train": SignalTraining}
-    settings = [*plan_settings(field, *length, kind), *changes]
-    spelled = spell_sections(sections, readers, settings, precision)
+    spelled = spell_signal(kind, field, length, changes, precision)
     return FitConfig(
         fit=kind,
         preset=field,
@@ -277,7 +302,7 @@ def _spell_out(
         seed=0,
         steps=length[0],
         budget=length[1],
-        model={"kind": base["kind"], "field": spelled["field"], "domain": fits.domain(signal)},
+        model={"kind": kind, "field": spelled["field"], "domain": fits.domain(signal)},
         train=spelled["train"],
         version=__version__,
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
@@ -84,6 +85,10 @@ class SignalTask:
         batches: Where points come from.
         training: How.
         seed: Of all that is drawn.
+
+    Raises:
+        ConfigError: It is a model of another kind.
+        ShapeError: The field's parts do not fit each other.
     """
 
     def __init__(self, model: Model, batches: Batches, training: SignalTraining, seed: int) -> None:
@@ -94,6 +99,10 @@ class SignalTask:
         self.training = training
         self._batches = batches
         self._generator = Generator().manual_seed(seed + 1)
+        with (
+            torch.no_grad()
+        ):  # parts that do not fit each other say so now, before a run is overwritten
+            self.field(torch.full((1, self.field.dim), 0.5))
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""

@@ -57,6 +57,8 @@ class Config:
             raise ConfigError(
                 f'cam: norm must be "feature", "ray" or "none", but is {self.norm!r}.'
             )
+        if not self.sides:
+            raise ConfigError("cam: sides must be one to three numbers of vertices, but are [].")
         if self.angles and len(self.sides) != 2:
             raise ConfigError(
                 "cam: with angles, sides must be two numbers, of azimuth and elevation, but are "

@@ -107,9 +107,40 @@ def test_what_is_no_image_is_told_in_a_sentence(tmp_path: Path) -> None:
     holes = np.full((4, 4, 3), np.nan, dtype=np.float32)
     with pytest.raises(DataError, match="not finite"):
         load_picture(write_exr(tmp_path / "nan.exr", holes))
+    for large in (1e16, -1e38):
+        with pytest.raises(DataError, match=r"values beyond 1e\+15"):
+            load_picture(write_exr(tmp_path / "large.exr", np.full_like(holes, large)))
 
 
-def test_a_real_exr(data_dir: Path) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (20, 20), (33, 70)])
+def test_an_exr_that_is_cut_off_anywhere_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).uniform(-1, 9, (*size, 3)).astype(np.float32)
+    path = write_exr(tmp_path / "a.exr", pixels)
+    whole = path.read_bytes()
+    assert np.array_equal(load_picture(path).pixels, pixels.reshape(-1, 3))
+    for length in [len(whole) - 1, *np.linspace(1, len(whole) - 2, 15).astype(int)]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"a\.exr (cannot be read|ends before its last rows)"):
+            load_picture(path)
+
+
+def test_a_large_image_is_no_reason_to_warn(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = write(tmp_path / "a.png", noise(40, 40, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        load_picture(path)
+        assert len(recwarn) == 0
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        with pytest.raises(DataError, match="more than 200 pixels, which is not believed"):
+            load_picture(path)
+
+
+def test_a_real_exr(data_dir: Path, tmp_path: Path) -> None:
     image = load_picture(data_dir / "images" / "albert.exr")
     assert (image.width, image.height, image.channels) == (1024, 1024, 3)
     assert 0.0 <= image.pixels.min() < image.pixels.max() <= 1.0
+    (tmp_path / "cut.exr").write_bytes((data_dir / "images" / "albert.exr").read_bytes()[:-5])
+    with pytest.raises(DataError, match="ends before its last rows"):
+        load_picture(tmp_path / "cut.exr")

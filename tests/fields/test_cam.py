@@ -115,6 +115,8 @@ def test_what_cannot_be_is_refused() -> None:
         Config(norm="rows")
     with pytest.raises(ConfigError, match="sides must be two numbers, of azimuth and elevation"):
         Config(angles=True)
+    with pytest.raises(ConfigError, match=r"sides must be one to three .* but are \[\]"):
+        Config(sides=())
     with pytest.raises(ConfigError, match="needs 2 to 2"):
         head(Config(sides=(1,)))
     with pytest.raises(ConfigError, match="runs along 1 to 3"):

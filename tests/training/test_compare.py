@@ -60,6 +60,51 @@ def test_an_interrupted_comparison_says_so_and_goes_on(image: Path, tmp_path: Pa
     assert compare(image, resume=True, **settings).rows[0]["steps"] == 20
 
 
+def test_only_what_was_begun_alike_goes_on(image: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"out": tmp_path / "c", "changes": TINY, "resume": True}
+    compare(image, fields=["hashgrid"], steps=3, **{**settings, "resume": False})
+    before = (tmp_path / "c/comparison.json").read_bytes()
+    other = tmp_path / "other.png"
+    Image.new("RGB", (64, 40)).save(other)
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(image.read_bytes())
+    for wrong, reason in (
+        ({"source": other}, "is a run of something else than .*other.png --as image"),
+        ({"source": "builtin"}, "is a run of something else than builtin"),
+        (
+            {"kind": "sphere", "fields": ["hashgrid"]},
+            "is a run of something else than .*image.png --as sphere",
+        ),
+        ({"seed": 1}, "has seed 0 and a plan of 3 steps, which is not what is asked for"),
+        ({"steps": 4}, "a plan of 3 steps"),
+        ({"budget": 9.0}, "a plan of 3 steps"),
+    ):
+        given = {"source": image, "fields": ["hashgrid", "rbfnet"], **settings, **wrong}
+        with pytest.raises(InputError, match=reason):
+            compare(given.pop("source"), **given)
+    assert (tmp_path / "c/comparison.json").read_bytes() == before
+    assert not (tmp_path / "c/rbfnet").exists()
+    # A field that joins later is trained as long as the others were.
+    rows = compare(copy, fields=["hashgrid", "rbfnet"], **settings).rows
+    assert [row["steps"] for row in rows] == [3, 3]
+
+
+def test_what_was_measured_is_measured_again_where_it_was_spoilt(
+    image: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"fields": ["hashgrid"], "out": tmp_path / "c", "changes": TINY}
+    first = compare(image, steps=3, **settings)
+    for spoilt in ("[1]", "{}", '{"steps": "three"}'):
+        (tmp_path / "c/hashgrid/metrics.json").write_text(spoilt)
+        assert compare(image, resume=True, **settings).rows[0]["psnr"] == first.rows[0]["psnr"]
+
+
+def test_a_field_that_took_no_step_is_a_row(image: Path, tmp_path: Path) -> None:
+    done = compare(image, fields=["hashgrid"], out=tmp_path / "c", budget=1e-9, changes=TINY)
+    assert (done.rows[0]["steps"], done.rows[0]["samples_per_second"]) == (0, None)
+    assert json.loads((tmp_path / "c/comparison.json").read_text()) == done.rows
+
+
 def test_a_run_that_fails_does_not_stop_the_others(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +155,13 @@ def test_wrong_wishes_are_refused_before_anything_is_trained(image: Path, tmp_pa
         compare(image, fields=[], out=out)
     with pytest.raises(InputError, match="nothing to fit --as 'sculpture'"):
         compare(image, fields=["hashgrid"], out=out, kind="sculpture")
+    with pytest.raises(InputError, match="--downscale reduces posed images"):
+        compare(image, fields=["hashgrid"], out=out, downscale=2)
+    # The first field has such a key, the second one has not.
+    with pytest.raises(ConfigError, match=r"nerf: .*has no key 'levels'"):
+        compare(image, fields=["hashgrid", "nerf"], out=out, changes=TINY)
+    with pytest.raises(ConfigError, match=r"nerf: .*has no key 'levels'"):
+        compare("builtin", fields=["hashgrid", "nerf"], out=out, changes=TINY[:1])
     assert not out.exists()
 
 

@@ -177,6 +177,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_lost(
         (ConfigError, r"no key 'bach'. Did you mean 'batch'", {"changes": ["train.bach=3"]}),
         (InputError, "nothing to fit --as 'imag'", {"kind": "imag"}),
         (ConfigError, "train.batch must be in", {"changes": ["train.batch=0"]}),
+        (InputError, r"coordinates must be \[N, 3\]", {"changes": ['field.head={"kind": "cam"}']}),
     ):
         overwrite = {"overwrite": True} if wrong else {}
         with pytest.raises(error, match=reason):
