@@ -148,9 +148,12 @@ class RadianceField(PartedField):
         if self.gate is not None:
             encoded, factor = self.gate(unit, encoded)
         rays = None if samples is None else samples.ray_ids
-        seen_at = lambda: unit  # noqa: E731
-        if getattr(self.density_head, "wants_directions", False):
-            seen_at = lambda: None if samples is None else samples.seen_along()  # noqa: E731
+
+        def seen_at() -> Tensor | None:
+            if not getattr(self.density_head, "wants_directions", False):
+                return unit
+            return None if samples is None else samples.seen_along()
+
         features = decode(self.density_head, seen_at, encoded, rays=rays)
         gain = self.config.density_gain / self.domain.scale
         sigma = density(features, inside, self.config.density, gain)

@@ -80,7 +80,7 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], note: Mapping[str, An
 
 def _pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Pack the tables that are worth it: what to store instead, and the rows of each."""
-    stored, packed = dict(tensors), {}
+    stored, packed = dict(tensors), dict[str, int]()
     for name, tensor in tensors.items():
         parts = None if name + _BITS in tensors else pack_rows(tensor)
         if parts is not None:

@@ -55,12 +55,13 @@ def trace_whole(
         begin += samples.rays
     if not parts:
         none = rays.origins.new_zeros(0)
-        return Traced(_joined([], rays.directions), none, rays.origins.new_zeros(0, 3), 0)
-    sigma, color = (torch.cat([part[i] for part in parts]) for i in (1, 2))
-    return Traced(_joined([part[0] for part in parts], rays.directions), sigma, color, len(sigma))
+        return Traced(_joined((), rays.directions), none, rays.origins.new_zeros(0, 3), 0)
+    samples_of, sigmas, colors = zip(*parts, strict=True)
+    sigma, color = torch.cat(sigmas), torch.cat(colors)
+    return Traced(_joined(samples_of, rays.directions), sigma, color, len(sigma))
 
 
-def _joined(parts: list[Samples], directions: Tensor) -> Samples:
+def _joined(parts: tuple[Samples, ...], directions: Tensor) -> Samples:
     """Put the samples of some rays behind those of the rays before them."""
     offsets = [torch.zeros(1, dtype=torch.int64)]
     ids = [torch.zeros(0, dtype=torch.int32)]

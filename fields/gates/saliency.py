@@ -123,12 +123,11 @@ class Saliency(nn.Module):
         """Say which points lie in cells that are not closed; those with a NaN do. None: all."""
         if not self.config.closed_below:
             return None
-        cell, stride = torch.zeros(len(x), dtype=torch.int64, device=x.device), 1
-        for axis, side in enumerate(self._cells):
-            place = (x[:, axis].clamp(0, 1) * side).nan_to_num(0.0)  # as the grid is read
-            cell += stride * place.long().clamp(max=side - 1)
-            stride *= side
-        shut = (self.closed[cell >> 3] >> (cell & 7)) & 1
+        side = self.config.side - 1
+        place = (x.detach().clamp(0, 1) * side).nan_to_num_(0.0)  # as the grid is read
+        axes = place.int().clamp_(max=side - 1).unbind(1)
+        cell = sum((axis * side**i for i, axis in enumerate(axes[1:], start=1)), axes[0])
+        shut = (self.closed.index_select(0, cell >> 3) >> (cell & 7)) & 1
         return (shut == 0) | x.isnan().any(1)
 
     @torch.no_grad()
@@ -144,7 +143,6 @@ class Saliency(nn.Module):
             config: The keys of the config that now say something else.
             cells: Which cells are open, the first axis first.
         """
-        config = {"closed_below": below}
         vertices = self.grid.detach().view([self.config.side] * len(self._cells))  # last axis first
         if self.config.closed_below:  # what was closed before stays so
             vertices = vertices.masked_fill(~self._open_vertices(), -torch.inf)
@@ -152,10 +150,10 @@ class Saliency(nn.Module):
             lower, upper = (vertices.narrow(axis, i, self.config.side - 1) for i in (0, 1))
             vertices = torch.maximum(lower, upper)
         cells = torch.sigmoid(vertices) >= below
-        self.config = replace(self.config, **config)
+        self.config = replace(self.config, closed_below=below)
         self.register_buffer("closed", pack_bits(~cells.reshape(-1)).to(self.grid.device))
         self.grid.masked_fill_(~self._open_vertices().view(-1, 1), 0.0)
-        return config, cells.permute(*reversed(range(cells.ndim)))
+        return {"closed_below": below}, cells.permute(*reversed(range(cells.ndim)))
 
     def _open_vertices(self) -> Tensor:
         """Which vertices an open cell has, the last axis first."""
