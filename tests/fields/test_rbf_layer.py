@@ -174,7 +174,8 @@ def test_neurons_start_alive_or_as_in_the_paper() -> None:
 def test_a_linear_head_is_linear_where_its_gaussians_are_dead() -> None:
     config = head.Config(neurons=8, linear=True)
     part = head.build(config, 5, 2, Generator().manual_seed(0))
-    assert part.skip is not None and part.native_network(lambda _: 0) is None
+    assert part.native_network(lambda _: 0) is None
+    assert part.skip is not None
     direction, condition = numbers(4, 3, seed=1), numbers(1, 2, seed=2)
     rows = torch.zeros(4, dtype=torch.int32)
     far, farther = (part(k * direction, k * condition, rows) for k in (1e3, 2e3))
