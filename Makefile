@@ -1,5 +1,6 @@
 # make demo: install into .venv, run the tour, say where its report lies.
-# make test: install with the test extras and the CUDA kernels' host shim into .venv-test, run the whole suite.
+# make test: install with the test extras and the CUDA kernels' host shim into .venv-test, run the whole suite on all
+# cores, up to four.
 # Both need only Python 3.11 or newer and a C++ compiler, and fetch the compiler themselves when run as root.
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ demo: .venv/installed
 	.venv/bin/polyfield demo --out demo --overwrite
 
 test: .venv-test/installed
-	.venv-test/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: .venv-test/installed
 	.venv-test/bin/ruff check .

@@ -6,14 +6,14 @@ that is not there is an error: somebody expected those tests to run.
 """
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-RAN = pytest.StashKey[set[str]]()
-
 
 # In CI the same examples come each time, so that a change is judged by what it changed; elsewhere they vary.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -33,7 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"POLYFIELD_DATA is {path}, but there is no folder {path / 'scenes'}."
         )
-    config.stash[RAN] = set()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,18 +41,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("real_data")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
-    report = yield
-    if report.when == "call" and not report.skipped and item.get_closest_marker("real_data"):
-        item.config.stash[RAN].add(item.nodeid)
-    return report
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Counted from the reports: those of other processes come here too.
+    reports = [r for end in ("passed", "failed") for r in terminalreporter.stats.get(end, [])]
+    ran = {r.nodeid for r in reports if r.when == "call" and "real_data" in r.keywords}
+    terminalreporter.write_line(f"real-data tests that ran: {len(ran)}")
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    terminalreporter.write_line(f"real-data tests that ran: {len(config.stash[RAN])}")
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before() -> Iterator[None]:
+    """A test may set torch's number of threads; the next one starts with the usual."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    yield
+    if torch and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
