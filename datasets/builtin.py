@@ -199,7 +199,7 @@ def _looking_from(place: tuple[float, float]) -> Float64[Tensor, "3 4"]:
     return torch.stack([right, down, -out, middle + _RADIUS * out], dim=1)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def _pictures(views: int, size: int) -> tuple[UInt8[np.ndarray, "H W 4"], ...]:
     """Render all views, as a PNG file would hold them: straight colour in 8 bits."""
     cameras = _cameras(views, size)
