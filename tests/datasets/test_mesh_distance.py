@@ -1,17 +1,12 @@
 """Distances to meshes and winding numbers: closed forms, laws, and the tree against all faces one by one."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import trimesh
 from torch import Generator, Tensor
 
-from polyfield import native
 from polyfield.datasets.mesh import Mesh, clean_mesh
 from polyfield.datasets.mesh_distance import MeshDistance, closest_reference, winding_reference
 from polyfield.datasets.mesh_file import read_mesh
@@ -275,27 +270,6 @@ def test_messages():
             ShapeError, match=r"must be float32 or float64 on the CPU, but are torch.int64"
         ):
             call(torch.zeros(2, 3, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("isa", ["base", "avx2", "off"])
-def test_other_processors(isa):
-    if isa != "off" and native.available():
-        known = native.core().isa_supported().split(", ")
-        if isa not in known:
-            pytest.skip(f"this processor has {', '.join(known)} only")
-    switch = {"POLYFIELD_NATIVE": "off"} if isa == "off" else {"POLYFIELD_ISA": isa}
-    chosen = "reference and not real and not 5000 or box_in_closed_form or law or beyond"
-    if isa == "off":  # the reference takes every face for every point
-        chosen = "box_in_closed_form or one_triangle or finite"
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, __file__],
-        env=os.environ | switch,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
 
 
 @pytest.mark.parametrize(

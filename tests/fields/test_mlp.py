@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -12,12 +9,7 @@ from polyfield.errors import ConfigError, ShapeError
 from polyfield.fields.heads.mlp import Mlp, MlpConfig
 from polyfield.fields.ops.mlp import MlpShape, mlp, mlp_reference, native_shape
 
-ISAS = ["base", "avx2", "avx512", "avx512bf16", "amx"]
 PRECISIONS = ["fp32", "bf16"]
-# The tests below that are run again for every instruction set.
-TESTED = (
-    "agreement and not instruction_set or activations or layouts or condition or nan or sigmoid"
-)
 # Sizes with and without padding, one vector and many, every depth of skip, points around the panel of 64.
 SHAPES = [
     (MlpShape(32, 16, 64, 2), 1000),
@@ -164,38 +156,6 @@ def test_agreement(shape: MlpShape, points: int, activation: str, precision: str
             # moves by 2^-8 of itself. Rare, so the largest error may be of that size but the mean may not.
             assert error.max() < 2**-6
             assert error.mean() < 2**-11
-
-
-@pytest.mark.parametrize("isa", ISAS)
-def test_agreement_on_every_instruction_set(isa: str) -> None:
-    if not native.available():
-        pytest.skip("the native module is not there")
-    if isa not in native.core().isa_supported().split(", "):
-        pytest.skip(f"this processor has no {isa}")
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            __file__,
-            __file__.replace("test_mlp.py", "test_mlp_paths.py"),
-            __file__.replace("test_mlp.py", "test_mlp_composition.py"),
-            "-k",
-            TESTED,
-        ],
-        env={**os.environ, "POLYFIELD_ISA": isa, "PYTHONSAFEPATH": "1"},
-        cwd=os.path.dirname(__file__),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert " passed" in run.stdout
-    assert "skipped" not in run.stdout
 
 
 def test_bf16_rounds_operands_to_nearest_even() -> None:
