@@ -71,8 +71,8 @@ def test_a_video_that_is_terminated_leaves_nothing_behind(tmp_path, monkeypatch)
     draw_view = rendering.draw_view
     monkeypatch.setattr(rendering, "draw_view", draw)
     videos = tmp_path / "videos"
-    out = str(videos / "v.mp4")
-    assert main.run(["render", str(tmp_path / "run"), "--path", "orbit", "--out", out]) == 143
+    words = ["render", str(tmp_path / "run"), "--path", "orbit", "--width", "16"]
+    assert main.run([*words, "--out", str(videos / "v.mp4")]) == 143
     assert rendered[-1] == [".mp4"]
     assert list(videos.iterdir()) == []
 

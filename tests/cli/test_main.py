@@ -162,22 +162,48 @@ def test_bugs_are_not_hidden(monkeypatch, error):
         main.run(["doctor"])
 
 
-@pytest.mark.parametrize("switch", ["POLYFIELD_ISA", "POLYFIELD_NATIVE"])
-@pytest.mark.parametrize(
-    "command",
-    ["doctor", "demo", "inspect builtin", "train builtin --out r", "eval r", "render r --path p"],
-)
-def test_switches_that_say_nonsense_are_refused(tmp_path, switch, command):
-    if "render" in command:
-        command += " --out o"
-    done = polyfield(
-        *command.split(), env={**os.environ, switch: "nonsense"}, cwd=tmp_path, check=False
+COMMAND_LINES = [
+    *("doctor", "demo", "inspect builtin", "train builtin --out r", "eval r"),
+    "render r --path p --out o",
+]
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, os, sys
+from polyfield.cli.main import run
+told = {}
+for line in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
+        status = run(line.split())
+    told[line] = [status, err.getvalue(), os.listdir()]
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module", params=["POLYFIELD_ISA", "POLYFIELD_NATIVE"])
+def switched(request, tmp_path_factory):
+    """A switch that says nonsense, and by command line its status, what it told, and the files there are then.
+
+    In a process of its own, for a switch is read once in each.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, *COMMAND_LINES],
+        env={**os.environ, request.param: "nonsense"},
+        cwd=tmp_path_factory.mktemp("switched"),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"polyfield: {switch}")
-    assert "nonsense" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert os.listdir(tmp_path) == []
+    return request.param, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_switches_that_say_nonsense_are_refused(switched, line):
+    switch, told = switched
+    status, err, files = told[line]
+    assert status == 2
+    assert err.startswith(f"polyfield: {switch}")
+    assert "nonsense" in err
+    assert err.count("\n") == 1
+    assert files == []
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -13,7 +13,7 @@ from polyfield.cli.streams import settled
 from polyfield.training.run_folder import RunFolder
 
 COMMAND = f"{shlex.quote(sys.executable)} -m polyfield"
-QUICK = "--downscale 8 --set train.samples=2048"
+QUICK = "--out r --set train.samples=2048"
 
 
 def shell(line: str, **settings) -> subprocess.CompletedProcess:
@@ -21,8 +21,8 @@ def shell(line: str, **settings) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("closed", [">&- 2>/dev/full", "<&- >&- 2>&-"])
-def test_training_does_not_need_its_streams(tmp_path, closed):
-    done = shell(f"{COMMAND} train builtin --out r --steps 3 {QUICK} {closed}", cwd=tmp_path)
+def test_training_does_not_need_its_streams(small_scene, tmp_path, closed):
+    done = shell(f"{COMMAND} train {small_scene} --steps 3 {QUICK} {closed}", cwd=tmp_path)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
     assert RunFolder.open(tmp_path / "r").read_metrics()["steps"] == 3
@@ -32,9 +32,9 @@ def test_bad_input_is_bad_input_without_stderr(tmp_path):
     assert shell(f"{COMMAND} inspect nowhere 2>&-", cwd=tmp_path).returncode == 2
 
 
-def test_ctrl_c_that_ends_the_reader_of_the_progress_too_saves(tmp_path):
+def test_ctrl_c_that_ends_the_reader_of_the_progress_too_saves(small_scene, tmp_path):
     read, write = os.pipe()
-    command = f"exec {COMMAND} train builtin --out r --steps 100000 {QUICK}"
+    command = f"exec {COMMAND} train {small_scene} --steps 100000 {QUICK}"
     run = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, stderr=write)
     os.close(write)
     while b"step " not in os.read(read, 1000):

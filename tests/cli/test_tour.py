@@ -179,11 +179,11 @@ def test_a_second_writer_is_bad_input(tmp_path, capsys):
     assert "is being written by another run" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
+def test_ctrl_c_saves_and_resume_goes_on(small_scene, tmp_path):
     """A user's Ctrl-C in the middle of a run, and the command that the answer names."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "polyfield", "train"]
-    words = ["builtin", "--out", str(run), "--steps", "100000", *SMALL]
+    words = [small_scene, "--out", run, "--steps", "100000", "--set", "train.samples=2048"]
     process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True)
     log = run / "log.jsonl"
     deadline = time.monotonic() + 120
