@@ -111,7 +111,7 @@ def test_derivatives_of_the_reference(name):
     layout, x, table = case(name, 3, torch.float64)
     # Few vertices: differences are taken by each, twice.
     groups = tuple(
-        tuple(Factor(f.axes, tuple(min(side, 4) for side in f.sides)) for f in group)
+        tuple(Factor(f.axes, tuple(min(side, 3) for side in f.sides)) for f in group)
         for group in layout.groups
     )
     small = FactorLayout(layout.dim, 2, groups)

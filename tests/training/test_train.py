@@ -49,23 +49,31 @@ def short(scene: Scene, out: Path, **options: Any) -> Any:
     return train(scene, out=out, **{"steps": 40, "changes": SMALL, **options})
 
 
-def test_the_same_seed_gives_the_same_bits(scene: Scene, tmp_path: Path) -> None:
-    short(scene, tmp_path / "a")
-    short(scene, tmp_path / "b")
-    short(scene, tmp_path / "c", seed=1)
-    one, same, other = (weights(tmp_path / name) for name in "abc")
+@pytest.fixture(scope="module")
+def finished(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that went through, only for looking."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    short(scene, run)
+    return run
+
+
+def test_the_same_seed_gives_the_same_bits(scene: Scene, finished: Path, tmp_path: Path) -> None:
+    short(scene, tmp_path / "same")
+    short(scene, tmp_path / "other", seed=1)
+    one, same, other = map(weights, (finished, tmp_path / "same", tmp_path / "other"))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("stop", [1, 17, 33])
-def test_a_resumed_run_ends_with_the_same_bits(scene: Scene, tmp_path: Path, stop: int) -> None:
-    short(scene, tmp_path / "whole")
+def test_a_resumed_run_ends_with_the_same_bits(
+    scene: Scene, finished: Path, tmp_path: Path, stop: int
+) -> None:
     first = short(scene, tmp_path / "cut", control=Control(stop=StopAfter(stop)))
     assert (first.interrupted, first.step) == (True, stop)
     second = train(scene, out=tmp_path / "cut", resume=True)
     assert (second.interrupted, second.step) == (False, 40)
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    whole, cut = weights(finished), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     lines = (tmp_path / "cut/log.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
