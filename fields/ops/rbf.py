@@ -7,6 +7,7 @@ Axes: N points, D coordinates, M kernels, K neighbours, F features.
 Source: Chen et al. 2023, "NeuRBF: A Neural Fields Representation with Adaptive Radial Basis Functions".
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,14 +17,8 @@ from torch import Tensor
 from polyfield import native
 from polyfield.errors import ShapeError
 from polyfield.fields.ops.rbf_shape import KERNELS, RadialBases, RbfShape, shape_of
-from polyfield.fields.ops.sparse_gradient import (
-    SparseGradient,
-    add_dense,
-    asked_for,
-    check_table,
-    diverted,
-    gradient_of_table,
-)
+from polyfield.fields.ops.sparse_gradient import SparseGradient, check_table
+from polyfield.fields.ops.table_operation import TableOperation
 
 __all__ = ["RadialBases", "RbfShape", "kernel_values", "rbf", "rbf_reference"]
 
@@ -67,16 +62,7 @@ def rbf(
         [[5.0]]
     """
     _check(x, ids, features, bases, shape, gradient)
-    if not native.usable(x, features, *bases):
-        source = features if gradient is None else diverted(features, gradient)
-        return rbf_reference(x, ids, source, bases, shape)
-    values, touched = (None, None) if gradient is None else (gradient.values, gradient.touched)
-    tensors = (t.contiguous() for t in (x, features, ids, *bases))
-    arguments = (*tensors, values, touched, shape.key)
-    if not torch.is_grad_enabled() and native.at_once(x):
-        return _features(*arguments)
-    result: Tensor = torch.ops.polyfield.rbf(*arguments)
-    return result
+    return _operation(x, features, ids, *bases, shape.key, gradient=gradient)
 
 
 def rbf_reference(
@@ -137,10 +123,11 @@ def _check(
             raise ShapeError(f"rbf: {name} must be {list(size)}, but is {list(tensor.shape)}.")
 
 
-def _task(key: str, x: Tensor, features: Tensor, *frozen: Tensor) -> Any:
+def _kernel(which: str, x: Tensor, features: Tensor, *rest: Any) -> Callable[..., None]:
+    *frozen, key = rest
     shape = shape_of(key)
     frequencies = shape.sine_factors
-    return native.core().RbfTask(
+    task = native.core().RbfTask(
         *(t.data_ptr() for t in (x, features, *frozen)),
         0 if frequencies is None else frequencies.data_ptr(),
         len(features),
@@ -151,139 +138,19 @@ def _task(key: str, x: Tensor, features: Tensor, *frozen: Tensor) -> Any:
         shape.normalise,
         len(x),
     )
+    run: Callable[..., None] = getattr(task, which)
+    return run
 
 
-def _features(*arguments: Any) -> Tensor:
-    *tensors, _, _, key = arguments  # the sparse gradient is for backward
-    out = torch.empty(len(tensors[0]), shape_of(key).channels)
-    _task(key, *tensors).forward(out.data_ptr())
-    return out
+def _reference(x: Tensor, features: Tensor, ids: Tensor, *rest: Any) -> Tensor:
+    *bases, key = rest
+    return rbf_reference(x, ids, features, RadialBases(*bases), shape_of(key))
 
 
-def _points_gradient(*arguments: Any) -> Tensor:
-    x, features, upstream, *frozen, _, _, key = arguments
-    out, upstream = torch.empty_like(x), upstream.contiguous()
-    _task(key, x, features, *frozen).points_gradient(upstream.data_ptr(), out.data_ptr())
-    return out
-
-
-def _scatter(*arguments: Any) -> None:
-    x, features, upstream, *frozen, values, touched, key = arguments
-    upstream = upstream.contiguous()
-    _task(key, x, features, *frozen).scatter(
-        upstream.data_ptr(), values.data_ptr(), 0 if touched is None else touched.data_ptr()
-    )
-
-
-def _table_gradient(*arguments: Any) -> Tensor:
-    *tensors, key = arguments
-    values = torch.zeros_like(tensors[1])
-    _scatter(*tensors, values, None, key)
-    return values
-
-
-_FROZEN = "Tensor ids, Tensor centres, Tensor shapes, Tensor extent"
-_library = torch.library.Library("polyfield", "FRAGMENT")
-_library.define(
-    f"rbf(Tensor x, Tensor features, {_FROZEN}, Tensor? values, Tensor? touched, str key) -> Tensor"
+_operation = TableOperation(
+    "rbf",
+    _kernel,
+    _reference,
+    width=lambda _, *rest: shape_of(rest[-1]).channels,
+    tensors=("x", "features", "ids", "centres", "shapes", "extent"),
 )
-_library.define(
-    f"rbf_points_gradient(Tensor x, Tensor features, Tensor upstream, {_FROZEN}, Tensor? values, Tensor? touched, "
-    "str key) -> Tensor"
-)
-_library.define(
-    f"rbf_table_gradient(Tensor x, Tensor features, Tensor upstream, {_FROZEN}, str key) -> Tensor"
-)
-_library.define(
-    f"rbf_scatter_(Tensor x, Tensor features, Tensor upstream, {_FROZEN}, Tensor(a!) values, Tensor(b!)? touched, "
-    "str key) -> ()"
-)
-_library.impl("rbf", _features, "CPU")
-_library.impl("rbf_points_gradient", _points_gradient, "CPU")
-_library.impl("rbf_table_gradient", _table_gradient, "CPU")
-_library.impl("rbf_scatter_", _scatter, "CPU")
-
-
-@torch.library.register_fake("polyfield::rbf", lib=_library)
-def _(x, features, *rest):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return x.new_empty(x.shape[0], features.shape[1])
-
-
-@torch.library.register_fake("polyfield::rbf_points_gradient", lib=_library)
-def _(x, *rest):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return torch.empty_like(x)
-
-
-@torch.library.register_fake("polyfield::rbf_table_gradient", lib=_library)
-def _(x, features, *rest):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return torch.empty_like(features)
-
-
-@torch.library.register_fake("polyfield::rbf_scatter_", lib=_library)
-def _(*arguments):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return None
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    # The sparse gradient is no saved tensor: it changes between forward and backward, and may.
-    *tensors, ctx.values, ctx.touched, ctx.key = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _keep_table_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    *tensors, ctx.key = inputs
-    ctx.values = ctx.touched = None
-    ctx.save_for_backward(*tensors)
-
-
-_NO_FROZEN = (None,) * 4  # gradients of ids, centres, shapes, extent
-
-
-def _features_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    x, features, *frozen = ctx.saved_tensors
-    ops, points = torch.ops.polyfield, None
-    arguments = (x, features, upstream, *frozen)
-    if asked_for(ctx, 0):
-        points = ops.rbf_points_gradient(*arguments, ctx.values, ctx.touched, ctx.key)
-    table = gradient_of_table(
-        ctx,
-        1,
-        lambda: ops.rbf_table_gradient(*arguments, ctx.key),
-        lambda: ops.rbf_scatter_(*arguments, ctx.values, ctx.touched, ctx.key),
-    )
-    return points, table, *_NO_FROZEN, None, None, None
-
-
-def _second(ctx: Any, by: int, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    """Differentiate the gradient to the points (by = 0) or to the table (1) by the reference: it is rarely wanted."""
-    *changing, ids, centres, shapes, extent = ctx.saved_tensors
-    with torch.enable_grad():
-        x, features, upstream = (saved.detach().requires_grad_() for saved in changing)
-        bases = RadialBases(centres, shapes, extent)
-        out = rbf_reference(x, ids, features, bases, shape_of(ctx.key))
-        (first,) = torch.autograd.grad(out, (x, features)[by], upstream, create_graph=True)
-        parts = torch.autograd.grad(
-            first, (x, features, upstream), cotangent, allow_unused=True, materialize_grads=True
-        )
-    table = gradient_of_table(
-        ctx, 1, lambda: parts[1], lambda: add_dense(ctx.values, ctx.touched, parts[1])
-    )
-    return parts[0], table, parts[2], *_NO_FROZEN
-
-
-def _points_gradient_backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    return *_second(ctx, 0, cotangent), None, None, None
-
-
-def _table_gradient_backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    return *_second(ctx, 1, cotangent), None
-
-
-for _name, _backward, _setup in (
-    ("rbf", _features_backward, _keep),
-    ("rbf_points_gradient", _points_gradient_backward, _keep),
-    ("rbf_table_gradient", _table_gradient_backward, _keep_table_gradient),
-):
-    torch.library.register_autograd(
-        f"polyfield::{_name}", _backward, setup_context=_setup, lib=_library
-    )

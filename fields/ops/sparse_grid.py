@@ -6,7 +6,8 @@ grid of Plenoxels (Fridovich-Keil and Yu et al. 2022, section 3.1).
 Axes: N points, S vertices along a side, V vertices that are kept, C channels.
 """
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int32
@@ -14,14 +15,8 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ShapeError
-from polyfield.fields.ops.sparse_gradient import (
-    SparseGradient,
-    add_dense,
-    asked_for,
-    check_table,
-    diverted,
-    gradient_of_table,
-)
+from polyfield.fields.ops.sparse_gradient import SparseGradient, check_table
+from polyfield.fields.ops.table_operation import TableOperation
 
 __all__ = [
     "MOST_CHANNELS",
@@ -78,15 +73,7 @@ def sparse_grid(
         raise ShapeError(f"sparse_grid: x must be [N, 3], but is {list(x.shape)}.")
     check_index("sparse_grid", index, table)
     check_table("sparse_grid", x, table, (table.shape[0], table.shape[1]), gradient)
-    if not native.usable(x, table):
-        source = table if gradient is None else diverted(table, gradient)
-        return sparse_grid_reference(x, source, index)
-    values, touched = (None, None) if gradient is None else (gradient.values, gradient.touched)
-    arguments = (x.contiguous(), table.contiguous(), index.contiguous(), values, touched)
-    if not torch.is_grad_enabled() and native.at_once(x):
-        return _features(*arguments)
-    features: Tensor = torch.ops.polyfield.sparse_grid(*arguments)
-    return features
+    return _operation(x, table, index, gradient=gradient)
 
 
 def sparse_grid_reference(
@@ -140,162 +127,24 @@ def check_index(operation: str, index: Tensor, table: Tensor) -> None:
         )
 
 
-def _job(table: Tensor, index: Tensor) -> tuple[int, ...]:
-    return index.shape[0], *table.shape, index.data_ptr(), table.data_ptr()
-
-
-def _features(
-    x: Tensor, table: Tensor, index: Tensor, values: Tensor | None, touched: Tensor | None
-) -> Tensor:
-    del values, touched  # for backward
-    out = torch.empty(x.shape[0], table.shape[1])
-    native.core().sparse_grid_forward(*_job(table, index), x.data_ptr(), x.shape[0], out.data_ptr())
-    return out
-
-
-def _points_gradient(
-    x: Tensor,
-    table: Tensor,
-    index: Tensor,
-    upstream: Tensor,
-    values: Tensor | None,
-    touched: Tensor | None,
-) -> Tensor:
-    del values, touched  # for backward
-    out, upstream = torch.empty_like(x), upstream.contiguous()
-    native.core().sparse_grid_points_gradient(
-        *_job(table, index), x.data_ptr(), x.shape[0], upstream.data_ptr(), out.data_ptr()
-    )
-    return out
-
-
-def _scatter(
-    x: Tensor,
-    table: Tensor,
-    index: Tensor,
-    upstream: Tensor,
-    values: Tensor,
-    touched: Tensor | None,
-) -> None:
-    upstream = upstream.contiguous()
-    native.core().sparse_grid_scatter(
-        *_job(table, index),
+def _kernel(which: str, x: Tensor, table: Tensor, index: Tensor) -> Callable[..., None]:
+    return partial(
+        getattr(native.core(), f"sparse_grid_{which}"),
+        index.shape[0],
+        *table.shape,
+        index.data_ptr(),
+        table.data_ptr(),
         x.data_ptr(),
         x.shape[0],
-        upstream.data_ptr(),
-        values.data_ptr(),
-        0 if touched is None else touched.data_ptr(),
     )
 
 
-def _table_gradient(x: Tensor, table: Tensor, index: Tensor, upstream: Tensor) -> Tensor:
-    values = torch.zeros_like(table)
-    _scatter(x, table, index, upstream, values, None)
-    return values
-
-
-_library = torch.library.Library("polyfield", "FRAGMENT")
-_library.define(
-    "sparse_grid(Tensor x, Tensor table, Tensor index, Tensor? values, Tensor? touched) -> Tensor"
-)
-_library.define(
-    "sparse_grid_points_gradient(Tensor x, Tensor table, Tensor index, Tensor upstream, Tensor? values, "
-    "Tensor? touched) -> Tensor"
-)
-_library.define(
-    "sparse_grid_table_gradient(Tensor x, Tensor table, Tensor index, Tensor upstream) -> Tensor"
-)
-_library.define(
-    "sparse_grid_scatter_(Tensor x, Tensor table, Tensor index, Tensor upstream, Tensor(a!) values, "
-    "Tensor(b!)? touched) -> ()"
-)
-_library.impl("sparse_grid", _features, "CPU")
-_library.impl("sparse_grid_points_gradient", _points_gradient, "CPU")
-_library.impl("sparse_grid_table_gradient", _table_gradient, "CPU")
-_library.impl("sparse_grid_scatter_", _scatter, "CPU")
-
-
-@torch.library.register_fake("polyfield::sparse_grid", lib=_library)
-def _(x, table, index, values, touched):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return x.new_empty(x.shape[0], table.shape[1])
-
-
-@torch.library.register_fake("polyfield::sparse_grid_points_gradient", lib=_library)
-def _(x, table, index, upstream, values, touched):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return torch.empty_like(x)
-
-
-@torch.library.register_fake("polyfield::sparse_grid_table_gradient", lib=_library)
-def _(x, table, index, upstream):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return torch.empty_like(table)
-
-
-@torch.library.register_fake("polyfield::sparse_grid_scatter_", lib=_library)
-def _(x, table, index, upstream, values, touched):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    return None
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    # The sparse gradient is no saved tensor: it changes between forward and backward, and may.
-    *tensors, ctx.values, ctx.touched = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _keep_table_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    ctx.values = ctx.touched = None
-    ctx.save_for_backward(*inputs)
-
-
-def _features_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    x, table, index = ctx.saved_tensors
-    ops, points = torch.ops.polyfield, None
-    if asked_for(ctx, 0):
-        points = ops.sparse_grid_points_gradient(x, table, index, upstream, ctx.values, ctx.touched)
-    table_part = gradient_of_table(
-        ctx,
-        1,
-        lambda: ops.sparse_grid_table_gradient(x, table, index, upstream),
-        lambda: ops.sparse_grid_scatter_(x, table, index, upstream, ctx.values, ctx.touched),
-    )
-    return points, table_part, None, None, None
-
-
-def _second(ctx: Any, by: int, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    """Differentiate the gradient to the points (by = 0) or to the table (1) by the reference: it is rarely wanted."""
-    x, table, index, upstream = ctx.saved_tensors
-    with torch.enable_grad():
-        x, table, upstream = (saved.detach().requires_grad_() for saved in (x, table, upstream))
-        features = sparse_grid_reference(x, table, index)
-        (first,) = torch.autograd.grad(features, (x, table)[by], upstream, create_graph=True)
-        parts = torch.autograd.grad(
-            first, (x, table, upstream), cotangent, allow_unused=True, materialize_grads=True
-        )
-    table_part = gradient_of_table(
-        ctx, 1, lambda: parts[1], lambda: add_dense(ctx.values, ctx.touched, parts[1])
-    )
-    return parts[0], table_part, None, parts[2]
-
-
-def _points_gradient_backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    return *_second(ctx, 0, cotangent), None, None
-
-
-def _table_gradient_backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    return _second(ctx, 1, cotangent)
-
-
-torch.library.register_autograd(
-    "polyfield::sparse_grid", _features_backward, setup_context=_keep, lib=_library
-)
-torch.library.register_autograd(
-    "polyfield::sparse_grid_points_gradient",
-    _points_gradient_backward,
-    setup_context=_keep,
-    lib=_library,
-)
-torch.library.register_autograd(
-    "polyfield::sparse_grid_table_gradient",
-    _table_gradient_backward,
-    setup_context=_keep_table_gradient,
-    lib=_library,
+_operation = TableOperation(
+    "sparse_grid",
+    _kernel,
+    sparse_grid_reference,
+    width=lambda table, _: table.shape[1],
+    tensors=("x", "table", "index"),
+    keyed=False,
+    upstream=3,
 )
