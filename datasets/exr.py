@@ -69,12 +69,12 @@ def _is_whole(path: Path) -> bool:
         if not table or len(table) < 8 * blocks:
             return False
         offsets = struct.unpack(f"<{blocks}Q", table)
-        last = max(offsets)
+        last: int = max(offsets)
         if min(offsets) < file.tell() or last + 8 > size:
             return False
         file.seek(last + 4)  # behind the number of its first row
-        (length,) = struct.unpack("<I", file.read(4))
-        return last + 8 + int(length) <= size
+        length: int = struct.unpack("<I", file.read(4))[0]
+        return last + 8 + length <= size
 
 
 def _attributes(file: BinaryIO) -> dict[str, bytes]:

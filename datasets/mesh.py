@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, UInt64
+from jaxtyping import Float, Float64, Int64, Shaped, UInt64
 from torch import Tensor
 
 from polyfield.errors import DataError, ShapeError
@@ -114,7 +114,11 @@ class Mesh:
     @property
     def normals(self) -> Float64[Tensor, "F 3"]:
         """Unit normal of each face, outwards; 0 where it has no area."""
-        normals = _crossed(self.vertices, self.faces)
+        return self.normals_of(slice(None))
+
+    def normals_of(self, faces: Int64[Tensor, " N"] | slice) -> Float64[Tensor, "N 3"]:
+        """Unit normals of some faces, by their numbers, as `normals` has them."""
+        normals = _crossed(self.vertices, self.faces[faces])
         # Scaled first: a tiny face's product may be too small to be squared.
         normals = normals / normals.abs().amax(1, keepdim=True).clamp(min=1e-300)
         return torch.nn.functional.normalize(normals, dim=1, eps=1e-30)
@@ -129,10 +133,13 @@ class Mesh:
     def edges(self) -> MeshEdges:
         """How faces meet; vertices at one place count as one only if they were merged (`clean_mesh`)."""
         start, end = self.faces.reshape(-1), self.faces[:, [1, 2, 0]].reshape(-1)
-        key, order = torch.sort(torch.minimum(start, end) * len(self.vertices) + start.maximum(end))
+        forward = torch.where(start < end, 1, -1).to(torch.int32)
+        key = torch.minimum(start, end).mul_(len(self.vertices)).add_(end.maximum(start))
+        key, order = torch.sort(key)
+        forward = forward[order]
+        del start, end, order  # millions of faces: each of these is as large as the mesh
         _, edge, count = torch.unique_consecutive(key, return_inverse=True, return_counts=True)
-        forward = torch.where(start < end, 1, -1)[order]
-        balance = torch.zeros_like(count).index_add_(0, edge, forward)
+        balance = torch.zeros(len(count), dtype=torch.int32).index_add_(0, edge, forward)
         closed = not bool(balance.any())
         return MeshEdges(
             boundary=int((count == 1).sum()),
@@ -182,8 +189,7 @@ def clean_mesh(vertices: Float[Tensor, "V 3"], faces: Int64[Tensor, "F 3"]) -> M
     """
     vertices = vertices.double()
     _check(vertices, faces)
-    # + 0.0: -0 becomes 0, and so the same place has the same bits.
-    faces = _firsts((vertices + 0.0).numpy().view(np.uint64))[faces]
+    faces = _firsts(vertices)[faces]
     notes = list[str]()
     with_area = _crossed(vertices, faces).abs_().amax(1) > 0
     if not bool(with_area.any()):
@@ -192,8 +198,10 @@ def clean_mesh(vertices: Float[Tensor, "V 3"], faces: Int64[Tensor, "F 3"]) -> M
     kept = faces[with_area]
     once = _once(kept)
     notes += _note(len(kept) - len(once), len(faces), "was there twice", "were there twice")
-    used, index = torch.unique(kept[once], return_inverse=True)
-    return Mesh(vertices[used], index.view(-1, 3), tuple(notes))
+    kept = kept[once]
+    used = torch.zeros(len(vertices), dtype=torch.bool)
+    used[kept] = True
+    return Mesh(vertices[used], (used.cumsum(0) - 1)[kept], tuple(notes))
 
 
 def _check(vertices: Tensor, faces: Tensor) -> None:
@@ -239,31 +247,36 @@ def _crossed(
     return result
 
 
-def _firsts(bits: UInt64[np.ndarray, "N 3"]) -> Int64[Tensor, " N"]:
-    """Give for each row the first one that is the same."""
+def _firsts(rows: Shaped[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
+    """Give for each row, of float64 or int64, the first one that is the same."""
     # One number stands for three: sorting by it is many times faster than sorting rows.
-    mixed = np.zeros(len(bits), np.uint64)
+    mixed = np.zeros(len(rows), np.uint64)
     for axis in range(3):
-        mixed = (mixed ^ bits[:, axis]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ _bits(rows, axis)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     order = np.argsort(mixed)
-    differs = _steps(bits, order)
+    differs = _steps(rows, order)
     mixed = mixed[order]
     if (differs & (mixed[1:] == mixed[:-1])).any():  # two rows, one number
-        order = np.lexsort(bits.T)
-        differs = _steps(bits, order)
+        order = np.lexsort([_bits(rows, axis) for axis in range(3)])
+        differs = _steps(rows, order)
     starts = np.concatenate([[0], np.flatnonzero(differs) + 1])
     first = np.minimum.reduceat(order, starts)
-    result = np.empty(len(bits), np.int64)
-    result[order] = np.repeat(first, np.diff(starts, append=len(bits)))
+    result = np.empty(len(rows), np.int64)
+    result[order] = np.repeat(first, np.diff(starts, append=len(rows)))
     return torch.from_numpy(result)
 
 
-def _steps(bits: UInt64[np.ndarray, "N 3"], order: np.ndarray) -> np.ndarray:
+def _bits(rows: Tensor, axis: int) -> UInt64[np.ndarray, " N"]:
+    """One column; + 0 makes 0 of -0, so that the same number has the same bits."""
+    return (rows[:, axis] + 0).numpy().view(np.uint64)
+
+
+def _steps(rows: Tensor, order: np.ndarray) -> np.ndarray:
     """Where a row in this order is not as the one before it."""
     differs = np.zeros(max(len(order) - 1, 0), bool)
     for axis in range(3):
-        column = bits[:, axis][order]
+        column = _bits(rows, axis)[order]
         differs |= column[1:] != column[:-1]
     return differs
 
@@ -272,5 +285,5 @@ def _once(faces: Int64[Tensor, "F 3"]) -> Int64[Tensor, " K"]:
     """Which faces to keep so that none is there twice: the first of each, in order."""
     turn = faces.argmin(1, keepdim=True)
     turned = faces.gather(1, (turn + torch.arange(3)) % 3)  # the lowest vertex first, same side
-    kept: Tensor = torch.unique(_firsts(turned.numpy().view(np.uint64)))
-    return kept
+    first = _firsts(turned)
+    return torch.nonzero(first == torch.arange(len(first)))[:, 0]

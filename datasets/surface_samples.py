@@ -59,7 +59,7 @@ def surface_points(mesh: Mesh, count: int, generator: Generator) -> SurfacePoint
     root, share = drawn[:, 1].sqrt(), drawn[:, 2]
     weights = torch.stack([1 - root, root * (1 - share), root * share], 1)
     positions = (mesh.vertices[mesh.faces[faces]] * weights[:, :, None]).sum(1)
-    return SurfacePoints(positions.float(), faces, mesh.normals[faces].float())
+    return SurfacePoints(positions.float(), faces, mesh.normals_of(faces).float())
 
 
 @dataclass(frozen=True)
