@@ -1,15 +1,12 @@
 """Fitting which points lie inside a mesh: 1 inside, 0 outside."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Generator
 
 from polyfield.datasets.surface_samples import occupancy_samples
 from polyfield.fields.model import Model
 from polyfield.training.shape_fit import (
-    POOL,
-    SEED,
     ShapeBatches,
     ShapeSource,
     domain,
@@ -26,7 +23,7 @@ MODEL = "occupancy"
 
 def batches(shape: ShapeSource) -> ShapeBatches:
     """Make what trains the field: points near the surface and anywhere, as 7 : 1."""
-    return ShapeBatches(occupancy_samples(shape.distance, POOL, Generator().manual_seed(SEED)))
+    return ShapeBatches(partial(occupancy_samples, shape.distance))
 
 
 def measure(model: Model, shape: ShapeSource, pictures: Path | None) -> dict[str, Any]:

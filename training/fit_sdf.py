@@ -1,15 +1,12 @@
 """Fitting the signed distance to a mesh, negative inside."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Generator
 
 from polyfield.datasets.surface_samples import distance_samples
 from polyfield.fields.model import Model
 from polyfield.training.shape_fit import (
-    POOL,
-    SEED,
     ShapeBatches,
     ShapeSource,
     domain,
@@ -26,7 +23,7 @@ MODEL = "sdf"
 
 def batches(shape: ShapeSource) -> ShapeBatches:
     """Make what trains the field: points on the surface, near it and anywhere, as 4 : 3 : 1."""
-    return ShapeBatches(distance_samples(shape.distance, POOL, Generator().manual_seed(SEED)))
+    return ShapeBatches(partial(distance_samples, shape.distance))
 
 
 def measure(model: Model, shape: ShapeSource, pictures: Path | None) -> dict[str, Any]:

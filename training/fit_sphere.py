@@ -44,8 +44,9 @@ class GlobeBatches:
     def __init__(self, image: PictureSource) -> None:
         self._image = image
 
-    def next(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    def next(self, step: int, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw `count` pixels, one out of each of as many rings of equal area, from north to south."""
+        del step  # all of them draw alike
         image = self._image
         shift, across = torch.rand(2, count, generator=generator, dtype=torch.float64)
         height = 1.0 - 2.0 * (torch.arange(count) + shift) / count  # sine of the latitude

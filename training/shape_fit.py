@@ -1,5 +1,6 @@
 """Fitting fields to a mesh: what signed distances and occupancy have in common."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,6 @@ from polyfield.fields.model import Model
 from polyfield.fields.signal import Solid
 
 __all__ = [
-    "POOL",
-    "SEED",
     "ShapeBatches",
     "ShapeSource",
     "domain",
@@ -34,11 +33,9 @@ _REACH = 0.02  # of the surface, of those near it
 _MOST_POINTS = 1 << 19  # that parts are placed by
 _NEVER_ZERO = 1e-9  # added to distances whose inverse is taken
 _COMPARED_SEED = 20
-
-POOL = 1 << 22
-"""Points of a shape that are measured once, and then drawn from."""
-SEED = 21
-"""Of the pool."""
+_POOL = 1 << 22  # points that are measured once, and then drawn from
+_POOLS, _POOL_SEED = 4, 21
+_SEEN = 4  # times that a point was drawn, in the mean, before there is another pool
 
 
 @dataclass(frozen=True)
@@ -87,19 +84,37 @@ def protocol(shape: ShapeSource) -> dict[str, Any]:
 
 
 class ShapeBatches:
-    """Batches out of a pool of points around a surface."""
+    """Batches out of pools of points around a surface: the longer a run is, the more of them.
 
-    def __init__(self, samples: ShapeSamples) -> None:
-        self._samples = samples
+    Measuring a point costs about as much as learning from it, so that it is learnt from more than once; a field that
+    sees the same four million a hundred times, though, learns them by heart.
 
-    def next(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Give a stretch of the pool."""
-        points, values = self._samples.batch(min(count, len(self._samples)), generator)
+    Args:
+        measured: Draws so many points and measures them.
+    """
+
+    def __init__(self, measured: Callable[[int, Generator], ShapeSamples]) -> None:
+        self._measured = measured
+        self._pools: list[ShapeSamples] = []
+        self._pool(0)
+
+    def next(self, step: int, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Give a stretch of any of the pools that there are at this step."""
+        count = min(count, len(self._pools[0]))
+        there = min(_POOLS, 1 + step * count // (_SEEN * _POOL))
+        pool = self._pool(int(torch.randint(there, (), generator=generator)))
+        points, values = pool.batch(count, generator)
         return _unit(points), values[:, None]
+
+    def _pool(self, number: int) -> ShapeSamples:
+        """Make the pools up to one, each by its own chance, so that a run that goes on has the same."""
+        for k in range(len(self._pools), number + 1):
+            self._pools.append(self._measured(_POOL, Generator().manual_seed(_POOL_SEED + k)))
+        return self._pools[number]
 
     def weighted(self) -> tuple[Float[Tensor, "M 3"], Float[Tensor, " M"], Float[Tensor, "3"]]:
         """Give points, those near the surface counting most."""
-        points, values = self._samples.points[:_MOST_POINTS], self._samples.values[:_MOST_POINTS]
+        points, values = (part[:_MOST_POINTS] for part in (self._pools[0].points, self._pools[0].values))
         return _unit(points), 1.0 / (values.abs() + _NEVER_ZERO), torch.ones(3)
 
 

@@ -30,7 +30,7 @@ class SignalTraining:
         hold: Fraction of the run until the rate falls.
         final_rate: Factor at the end.
         batch: Points of a step.
-        relative: Whether the loss is |error| / (|truth| + 0.01), for distances, instead of the squared error.
+        relative: Whether errors are divided by |truth| + 0.01 before they are squared, for distances.
         every: Of an image, learn from the pixels in every so-many-th row and column: 2 leaves out three of four. It is
             compared on all. Nothing but images has rows and columns.
     """
@@ -68,8 +68,8 @@ class SignalTraining:
 class Batches(Protocol):
     """Where the points of a signal and their values come from."""
 
-    def next(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draw points [N, D] in [0, 1]^D and their values [N, O]: about `count`."""
+    def next(self, step: int, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw points [N, D] in [0, 1]^D and their values [N, O] for a step: about `count`."""
         ...
 
     def weighted(self) -> tuple[Float[Tensor, "M D"], Float[Tensor, " M"], Float[Tensor, " D"]]:
@@ -122,12 +122,12 @@ class SignalTask:
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Compare the field with one batch and back-propagate the error."""
-        points, truth = self._batches.next(self.training.batch, self._generator)
+        points, truth = self._batches.next(step, self.training.batch, self._generator)
         error = self.field(points) - truth
         square = error.square().mean()
         loss = square
         if self.training.relative:
-            loss = (error.abs() / (truth.abs() + _FLOOR)).mean()
+            loss = (error / (truth.abs() + _FLOOR)).square().mean()
         loss.backward()
         self.field.regularise(progress)
         return StepReport(loss.item(), square.item(), len(points), len(points))

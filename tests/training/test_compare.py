@@ -135,7 +135,7 @@ def test_meshes_are_compared_without_pictures(
 ) -> None:
     for name in ("_UNIFORM", "_NEAR", "_NORMALS"):
         monkeypatch.setattr(f"polyfield.training.shape_fit.{name}", 1 << 10)
-    monkeypatch.setattr("polyfield.training.fit_sdf.POOL", 1 << 10)
+    monkeypatch.setattr("polyfield.training.shape_fit._POOL", 1 << 10)
     mesh = tmp_path / "wedge.obj"
     mesh.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
     done = compare(mesh, fields=["hashgrid"], out=tmp_path / "c", steps=3)

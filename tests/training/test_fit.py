@@ -103,7 +103,7 @@ def test_every_preset_fits(image: Path, tmp_path: Path, kind: str, name: str) ->
 @pytest.mark.parametrize("count", [1, 100, 1535, 1536, 9999])
 def test_batches_visit_every_stretch_of_the_image(image: Path, count: int) -> None:
     batches = PixelBatches(load_picture(image))
-    points, values = batches.next(count, torch.Generator().manual_seed(0))
+    points, values = batches.next(0, count, torch.Generator().manual_seed(0))
     assert points.shape == (min(count, 1536), 2)
     assert values.shape == (min(count, 1536), 3)
     ids = (points * torch.tensor([48, 32])).floor().long()
@@ -147,7 +147,7 @@ def test_a_sphere_is_one_at_its_seam_and_poles(tmp_path: Path) -> None:
 
 def test_areas_of_the_sphere_count_alike(image: Path) -> None:
     batches = GlobeBatches(load_picture(image))
-    points, _ = batches.next(20000, torch.Generator().manual_seed(0))
+    points, _ = batches.next(0, 20000, torch.Generator().manual_seed(0))
     height = 2 * points[:, 2] - 1
     # Rings of equal height have equal areas (Archimedes); rows of pixels blur the rings' edges.
     counts = torch.histc(height, bins=4, min=-1.0, max=1.0) / 20000

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from polyfield.datasets.surface_samples import ShapeSamples
 from polyfield.errors import DataError, InputError
 from polyfield.fields import model_file
 from polyfield.fields.presets import preset_names
@@ -24,10 +25,9 @@ SMALL = (
 
 @pytest.fixture(autouse=True)
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, count in (("_UNIFORM", 1 << 14), ("_NEAR", 1 << 12), ("_NORMALS", 1 << 10)):
+    counts = {"_UNIFORM": 1 << 14, "_NEAR": 1 << 12, "_NORMALS": 1 << 10, "_POOL": 1 << 15}
+    for name, count in counts.items():
         monkeypatch.setattr(shape_fit, name, count)
-    for name in ("fit_sdf", "fit_occupancy"):
-        monkeypatch.setattr(f"polyfield.training.{name}.POOL", 1 << 15)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,29 @@ def test_a_resumed_fit_ends_with_the_same_bits(ball: Path, tmp_path: Path) -> No
     fit(None, out=tmp_path / "cut", resume=True)
     one, other = (model_file.load(tmp_path / name).module.state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_long_run_sees_other_points() -> None:
+    drawn: list[int] = []
+
+    def numbered(count: int, generator: torch.Generator) -> ShapeSamples:
+        """Samples that say which pool they are of."""
+        drawn.append(generator.initial_seed())
+        return ShapeSamples(torch.zeros(count, 3), torch.full((count,), float(len(drawn))))
+
+    def pools_of(batches: shape_fit.ShapeBatches, step: int) -> set[float]:
+        chance = torch.Generator().manual_seed(0)
+        return {batches.next(step, 1 << 12, chance)[1].unique().item() for _ in range(64)}
+
+    batches = shape_fit.ShapeBatches(numbered)
+    assert pools_of(batches, 31) == {1.0}  # 2^12 points a step, four times 2^15 in a pool
+    assert pools_of(batches, 32) == {1.0, 2.0}
+    assert pools_of(batches, 95) == {1.0, 2.0, 3.0}
+    assert pools_of(batches, 10**6) == {1.0, 2.0, 3.0, 4.0}
+    assert len(set(drawn)) == 4
+    first, drawn = drawn, []
+    assert pools_of(shape_fit.ShapeBatches(numbered), 10**6) == {1.0, 2.0, 3.0, 4.0}
+    assert drawn == first  # a run that goes on late has the same pools
 
 
 @pytest.mark.parametrize(
