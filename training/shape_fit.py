@@ -35,7 +35,7 @@ _NEVER_ZERO = 1e-9  # added to distances whose inverse is taken
 _COMPARED_SEED = 20
 _POOL = 1 << 22  # points that are measured once, and then drawn from
 _POOLS, _POOL_SEED = 4, 21
-_SEEN = 4  # times that a point was drawn, in the mean, before there is another pool
+_SEEN = 8  # times that a point was drawn, in the mean, before there is another pool
 
 
 @dataclass(frozen=True)

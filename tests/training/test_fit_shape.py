@@ -101,9 +101,9 @@ def test_a_long_run_sees_other_points() -> None:
         return {batches.next(step, 1 << 12, chance)[1].unique().item() for _ in range(64)}
 
     batches = shape_fit.ShapeBatches(numbered)
-    assert pools_of(batches, 31) == {1.0}  # 2^12 points a step, four times 2^15 in a pool
-    assert pools_of(batches, 32) == {1.0, 2.0}
-    assert pools_of(batches, 95) == {1.0, 2.0, 3.0}
+    assert pools_of(batches, 63) == {1.0}  # 2^12 points a step, eight times 2^15 in a pool
+    assert pools_of(batches, 64) == {1.0, 2.0}
+    assert pools_of(batches, 191) == {1.0, 2.0, 3.0}
     assert pools_of(batches, 10**6) == {1.0, 2.0, 3.0, 4.0}
     assert len(set(drawn)) == 4
     first, drawn = drawn, []
