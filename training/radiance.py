@@ -24,8 +24,8 @@ from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.interest import Interest
 from polyfield.training.parts_placement import place_by_density
 from polyfield.training.photometric import photometric
+from polyfield.training.rates import Rates
 from polyfield.training.ray_source import RaySource
-from polyfield.training.schedule import Rate
 from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining"]
@@ -39,15 +39,11 @@ _FEWEST_RAYS, _MOST_RAYS = 64, 1 << 16  # of a step
 
 
 @dataclass(frozen=True)
-class RadianceTraining:
+class RadianceTraining(Rates):
     """How a radiance field is trained.
 
     Attributes:
-        rate: Peak learning rate.
-        head_rate: Factor on it for everything that is not a table of features.
-        warmup: Steps until the peak.
-        hold: Fraction of the run until the rate falls.
-        final_rate: Factor at the end.
+        rate, head_rate, warmup, hold, final_rate: As of `Rates`.
         samples: Samples that a step should shade; the number of rays follows.
         growth: Factor by which the samples of a step grow with the progress of the run, evenly: many small steps
             first, when any gradient will do, then large ones, when noise is what is left of the error. `samples` is
@@ -81,7 +77,8 @@ class RadianceTraining:
     prune: float = 0.03
 
     def __post_init__(self) -> None:
-        for name in ("rate", "head_rate", "final_rate", "huber", "roulette", "growth"):
+        super().__post_init__()
+        for name in ("huber", "roulette", "growth"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
         for name, most in (("samples", 1 << 24), ("refresh", 1 << 24)):
@@ -89,18 +86,9 @@ class RadianceTraining:
                 raise ConfigError(
                     f"train.{name} must be in 1..{most}, but is {getattr(self, name)}."
                 )
-        for name in ("final_rate", "roulette", "min_transmittance", "coarse", "place", "prune"):
+        for name in ("roulette", "min_transmittance", "coarse", "place", "prune"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
-        if self.warmup < 0:
-            raise ConfigError(f"train.warmup must not be below 0, but is {self.warmup}.")
-        if not 0 <= self.hold < 1:
-            raise ConfigError(f"train.hold must be in [0, 1), but is {self.hold}.")
-
-    @property
-    def schedule(self) -> Rate:
-        """The learning rate over the run."""
-        return Rate(self.rate, self.warmup, self.hold, self.final_rate)
 
 
 class RadianceTask:
@@ -150,11 +138,7 @@ class RadianceTask:
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
-        groups = self.field.groups()
-        for group in groups:
-            if group.gradient is None:
-                group.rate *= self.training.head_rate
-        return groups
+        return self.training.of(self.field.groups())
 
     def prepare(self) -> None:
         """Carve the occupancy grid from alpha, or begin with all of it occupied."""

@@ -11,7 +11,7 @@ from polyfield.errors import ConfigError
 from polyfield.fields.model import Model
 from polyfield.fields.registry import ParameterGroup, Prepared, Resize
 from polyfield.fields.signal import SignalField
-from polyfield.training.schedule import Rate
+from polyfield.training.rates import Rates
 from polyfield.training.task import StepReport
 
 __all__ = ["Batches", "SignalTask", "SignalTraining"]
@@ -20,15 +20,11 @@ _FLOOR = 0.01  # of |truth| in the relative error, so that the surface itself do
 
 
 @dataclass(frozen=True)
-class SignalTraining:
+class SignalTraining(Rates):
     """How a signal field is trained.
 
     Attributes:
-        rate: Peak learning rate.
-        head_rate: Factor on it for everything that is not a table of features.
-        warmup: Steps until the peak.
-        hold: Fraction of the run until the rate falls.
-        final_rate: Factor at the end.
+        rate, head_rate, warmup, hold, final_rate: As of `Rates`.
         batch: Points of a step.
         relative: Whether errors are divided by |truth| + 0.01 before they are squared, for distances.
         every: Of an image, learn from the pixels in every so-many-th row and column: 2 leaves out three of four. It is
@@ -45,24 +41,11 @@ class SignalTraining:
     every: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("rate", "head_rate", "final_rate"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
-        if not self.final_rate <= 1:
-            raise ConfigError(f"train.final_rate must be in (0, 1], but is {self.final_rate}.")
+        super().__post_init__()
         if not 1 <= self.batch <= 1 << 24:
             raise ConfigError(f"train.batch must be in 1..{1 << 24}, but is {self.batch}.")
         if not 1 <= self.every <= 1 << 20:
             raise ConfigError(f"train.every must be in 1..{1 << 20}, but is {self.every}.")
-        if self.warmup < 0:
-            raise ConfigError(f"train.warmup must not be below 0, but is {self.warmup}.")
-        if not 0 <= self.hold < 1:
-            raise ConfigError(f"train.hold must be in [0, 1), but is {self.hold}.")
-
-    @property
-    def schedule(self) -> Rate:
-        """The learning rate over the run."""
-        return Rate(self.rate, self.warmup, self.hold, self.final_rate)
 
 
 class Batches(Protocol):
@@ -106,11 +89,7 @@ class SignalTask:
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
-        groups = self.field.groups()
-        for group in groups:
-            if group.gradient is None:
-                group.rate *= self.training.head_rate
-        return groups
+        return self.training.of(self.field.groups())
 
     def prepare(self) -> None:
         """Place what the parts place by data."""
