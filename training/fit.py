@@ -35,6 +35,7 @@ from polyfield.training.running import (
     run_task,
     use_threads,
 )
+from polyfield.training.saved_run import SavedRun
 from polyfield.training.schedule import Plan
 from polyfield.training.signal import SignalTask, SignalTraining
 
@@ -45,41 +46,22 @@ KINDS = ("image", "sphere", "sdf", "occupancy")
 
 
 @dataclass(frozen=True)
-class FitConfig:
-    """What config.json of a fit holds: everything that the run's bits depend on, and where its file was.
+class FitConfig(SavedRun):
+    """What config.json of a fit holds.
 
     Attributes:
         fit: One of `KINDS`.
-        preset: Name that the field came from.
         file: Path of what is fitted when the run was started, a hint.
-        fingerprint: Of the file.
-        seed: Of everything random.
-        steps: Planned number, or None.
-        budget: Seconds, or None.
-        model: "kind", "field", "domain".
         train: As `SignalTraining`.
-        version: Of polyfield.
     """
 
     fit: str
-    preset: str
     file: str
-    fingerprint: str
-    seed: int
-    steps: int | None
-    budget: float | None
-    model: dict[str, Any]
-    train: dict[str, Any]
-    version: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.fit not in KINDS:
             raise ConfigError(f"There is no fit {self.fit!r}.{nearest(self.fit, KINDS)}")
-        for key in ("kind", "field", "domain"):
-            if key not in self.model:
-                raise ConfigError(f"The run's model lacks {key!r}.")
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"The seed must be in 0..2147483647, but is {self.seed}.")
 
 
 def fit(

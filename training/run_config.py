@@ -11,6 +11,7 @@ from polyfield.fields.presets import preset
 from polyfield.fields.radiance import RadianceConfig
 from polyfield.renderers.volume import VolumeConfig
 from polyfield.training.radiance import RadianceTraining
+from polyfield.training.saved_run import SavedRun
 
 __all__ = [
     "BACKGROUNDS",
@@ -32,48 +33,31 @@ _PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """What config.json holds: everything that the run's bits depend on, and where its scene was.
+class RunConfig(SavedRun):
+    """What config.json of a run on posed images holds.
 
     Attributes:
-        preset: Name that the field came from.
         scene: Path of the scene when the run was started, a hint; None: the built-in scene.
         format: Format that was asked for, or None.
         downscale: Factor by which the images were reduced.
-        fingerprint: Of the scene.
         background: A key of `BACKGROUNDS`.
-        seed: Of everything random.
-        steps: Planned number, or None.
-        budget: Seconds, or None.
-        model: "kind", "field", "domain", "render".
         train: As `RadianceTraining`.
-        version: Of polyfield.
     """
 
-    preset: str
+    SECTIONS = (*SavedRun.SECTIONS, "render")
+
     scene: str | None
     format: str | None
     downscale: int
-    fingerprint: str
     background: str
-    seed: int
-    steps: int | None
-    budget: float | None
-    model: dict[str, Any]
-    train: dict[str, Any]
-    version: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.background not in BACKGROUNDS:
             raise ConfigError(
                 f"The background must be random, white or black, but is {self.background!r}."
                 f"{nearest(self.background, BACKGROUNDS)}"
             )
-        for key in ("kind", "field", "domain", "render"):
-            if key not in self.model:
-                raise ConfigError(f"The run's model lacks {key!r}.")
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"The seed must be in 0..2147483647, but is {self.seed}.")
 
 
 def read_run_config(data: Any, run: Path | str) -> RunConfig:

@@ -114,8 +114,9 @@ class ShapeBatches:
 
     def weighted(self) -> tuple[Float[Tensor, "M 3"], Float[Tensor, " M"], Float[Tensor, "3"]]:
         """Give points, those near the surface counting most."""
-        points, values = (part[:_MOST_POINTS] for part in (self._pools[0].points, self._pools[0].values))
-        return _unit(points), 1.0 / (values.abs() + _NEVER_ZERO), torch.ones(3)
+        first = self._pools[0]
+        weights = 1.0 / (first.values[:_MOST_POINTS].abs() + _NEVER_ZERO)
+        return _unit(first.points[:_MOST_POINTS]), weights, torch.ones(3)
 
 
 def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -> dict[str, Any]:
