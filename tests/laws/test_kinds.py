@@ -1,6 +1,11 @@
-"""A new kind of model is drawn, evaluated and filed by registering it; nothing else knows its name."""
+"""A new kind of model is drawn, evaluated and filed by registering it; nothing else knows its name.
 
+A new kind of fit is a module, a folder of presets and its name in one tuple and one choice of the command line.
+"""
+
+import argparse
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +13,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from polyfield.cli.running import add_kind
 from polyfield.datasets.builtin import builtin_scene
 from polyfield.errors import ConfigError
 from polyfield.fields import model as models
 from polyfield.fields import model_file
 from polyfield.fields.model import Model, build_model, register_kind
+from polyfield.fields.presets import preset_names
 from polyfield.renderers import registry as renderers
 from polyfield.renderers.registry import register_renderer, renderer_for
 from polyfield.renderers.rendered import Rendered
 from polyfield.training.capture import describe_capture
 from polyfield.training.evaluation import evaluate_model
+from polyfield.training.fit import KINDS
 from polyfield.training.rendering import render
 
 
@@ -81,3 +89,18 @@ def test_names_are_taken_once_and_unknown_ones_are_refused(wall: Model) -> None:
         register_renderer("wall", WallRenderer)
     with pytest.raises(ConfigError, match=r"no kind of model 'wal'. Did you mean 'wall'"):
         build_model("wal", {})
+
+
+def test_what_can_be_fitted_is_the_same_everywhere() -> None:
+    modules = (Path(__file__).parents[2] / "training").glob("fit_*.py")
+    assert {module.stem.removeprefix("fit_") for module in modules} == set(KINDS)
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_kind(parser)  # type: ignore[arg-type]
+    for kind in KINDS:
+        fits = import_module(f"polyfield.training.fit_{kind}")
+        assert fits.MODEL == kind
+        assert all(
+            hasattr(fits, name) for name in ("load", "domain", "batches", "measure", "protocol")
+        )
+        assert "hashgrid" in preset_names(kind)  # what `fit` takes where no field is named
+        assert parser.parse_args(["--as", kind]).kind == kind
