@@ -98,7 +98,7 @@ def test_what_can_be_fitted_is_the_same_everywhere() -> None:
     add_kind(parser)  # type: ignore[arg-type]
     for kind in KINDS:
         fits = import_module(f"polyfield.training.fit_{kind}")
-        assert fits.MODEL == kind
+        assert kind == fits.MODEL
         assert all(
             hasattr(fits, name) for name in ("load", "domain", "batches", "measure", "protocol")
         )
