@@ -144,21 +144,25 @@ class Saliency(nn.Module):
             cells: Which cells are open, the first axis first.
         """
         vertices = self.grid.detach().view([self.config.side] * len(self._cells))  # last axis first
-        if self.config.closed_below:  # what was closed before stays so
-            vertices = vertices.masked_fill(~self._open_vertices(), -torch.inf)
         for axis in range(vertices.ndim):
             lower, upper = (vertices.narrow(axis, i, self.config.side - 1) for i in (0, 1))
             vertices = torch.maximum(lower, upper)
         cells = torch.sigmoid(vertices) >= below
+        if self.config.closed_below:  # what was closed before stays so: it may have been dropped from tables
+            cells &= self._open_cells()
         self.config = replace(self.config, closed_below=below)
         self.register_buffer("closed", pack_bits(~cells.reshape(-1)).to(self.grid.device))
         self.grid.masked_fill_(~self._open_vertices().view(-1, 1), 0.0)
         return {"closed_below": below}, cells.permute(*reversed(range(cells.ndim)))
 
+    def _open_cells(self) -> Tensor:
+        """Which cells are open, the last axis first."""
+        shut = unpack_bits(self.closed, self._cells[0] ** len(self._cells))
+        return ~shut.to(self.grid.device).view(self._cells)
+
     def _open_vertices(self) -> Tensor:
         """Which vertices an open cell has, the last axis first."""
-        shut = unpack_bits(self.closed, self._cells[0] ** len(self._cells))
-        there = ~shut.to(self.grid.device).view(self._cells)
+        there = self._open_cells()
         for axis in range(there.ndim):
             none = torch.zeros_like(there.narrow(axis, 0, 1))
             there = torch.cat([there, none], axis) | torch.cat([none, there], axis)

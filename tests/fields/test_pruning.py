@@ -154,6 +154,20 @@ def test_to_close_again_changes_nothing_and_to_close_more_closes_more() -> None:
     assert fewer.sum() < cells.sum()
 
 
+def test_what_was_closed_stays_closed_whatever_is_asked_or_learnt_later() -> None:
+    part = build(Config(side=5), 3, Generator())
+    with torch.no_grad():
+        part.grid.copy_(4 * drawn(125, seed=5)[:, None] - 2)  # closed and open cells share vertices
+    _, cells = part.close(0.8)
+    assert 0.1 < cells.float().mean() < 0.9
+    _, again = part.close(0.1)
+    assert torch.equal(again, cells)
+    with torch.no_grad():
+        part.grid.fill_(9.0)
+    _, again = part.close(0.1)
+    assert torch.equal(again, cells)
+
+
 def model(log2_table: int = 12) -> Model:
     field = {
         "encoder": {"kind": "hash_grid", "levels": 4, "log2_table": log2_table, "finest": 100.0},
