@@ -92,7 +92,7 @@ def _check_text(path: Path, kind: str) -> None:
 
 def _names_vertex_0(path: Path) -> bool:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return re.search(rb"(?m)^f[^\r\n]*?[ \t]0+[/\s]", text) is not None
+        return re.search(rb"(?m)^f[^\r\n]*?[ \t]0+([/\s]|\Z)", text) is not None
 
 
 def _off_rows(file: TextIO) -> list[int]:
