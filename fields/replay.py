@@ -19,6 +19,7 @@ from polyfield.fields.samples import Samples
 __all__ = ["replay", "replay_reference"]
 
 
+@torch.enable_grad()  # some native forms read tensors that are made of parameters
 def replay(
     field: RadianceField,
     samples: Samples,

@@ -127,6 +127,18 @@ def test_gradients_add_up() -> None:
         torch.testing.assert_close(twice, 2 * single)
 
 
+@pytest.mark.parametrize("name", NATIVES)
+def test_gradients_are_the_same_where_no_others_are_recorded(name: str) -> None:
+    made, arguments = field(name, Box((-1.0,) * 3, (1.0,) * 3)), batch(300)
+    replay(made, *arguments)
+    wanted = gradients(made)
+    with torch.no_grad():
+        replay(made, *arguments)
+    found = gradients(made)
+    assert len(found) == len(wanted) > 0
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, wanted, strict=True))
+
+
 def test_nothing_kept_changes_nothing() -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     samples, _, _, to_sigma, to_color = batch(50)
