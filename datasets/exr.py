@@ -20,7 +20,8 @@ __all__ = ["read_exr"]
 
 _TILES, _OTHERS = 0x200, 0x800 | 0x1000  # deep pixels, several parts
 _LINES = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256)  # of a block, by the kind of compression
-_MOST_ATTRIBUTES, _MOST_WORD, _MOST_VALUE = 4096, 256, 1024  # of a head, and bytes of what is looked at of it
+# Of a head, and bytes of what is looked at of it.
+_MOST_ATTRIBUTES, _MOST_WORD, _MOST_VALUE = 4096, 256, 1024
 # By libav's names: which planes are red, green, blue and alpha, and of which floats they are.
 _PLANES = {
     f"{name}{kind}": (planes, floats)
@@ -88,7 +89,7 @@ def _is_whole(path: Path) -> bool:
         shown = head.get("displayWindow", b"")
         if len(shown) == 16 and any(shown[:8]):
             raise DataError(
-                f"The image {path} begins at {struct.unpack('<2i', shown[:8])}; its display window must begin at (0, 0)."
+                f"The image {path} begins at {struct.unpack('<2i', shown[:8])}; a display window must begin at (0, 0)."
             )
         blocks, before = _layout(head, bool(version & _TILES))
         if blocks is None:

@@ -86,7 +86,10 @@ class PictureSource:
     @cached_property
     def peak(self) -> float:
         """What PSNR takes for the largest value: 1, or the largest one where the file goes beyond."""
-        return 1.0 if self.pixels.dtype == np.uint8 else max(1.0, float(self.pixels.max()))
+        if self.pixels.dtype == np.uint8:
+            return 1.0
+        bands = (self.values(slice(i, i + _BAND)) for i in range(0, len(self), _BAND))
+        return max(1.0, *(float(band.max()) for band in bands))
 
     def values(self, ids: Int64[Tensor, " N"] | slice) -> Float[Tensor, "N C"]:
         """Values of pixels, colour multiplied by alpha.
@@ -98,8 +101,9 @@ class PictureSource:
         values = torch.from_numpy(np.ascontiguousarray(chosen)).float()
         if self.pixels.dtype == np.uint8:
             values /= 255.0
-        if self.channels == 4:
-            values[:, :3] *= values[:, 3:]
+        if self.channels == 4:  # not in place: a slice of floats is the image itself
+            color, alpha = values.split([3, 1], 1)
+            values = torch.cat([color * alpha, alpha], 1)
         return values
 
     def points(self, ids: Int64[Tensor, " N"]) -> Float[Tensor, "N 2"]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from polyfield.datasets.exr import read_exr
+from polyfield.datasets.picture_source import load_picture
 from polyfield.errors import DataError
 
 KINDS = {np.float16: 1, np.float32: 2}
@@ -25,9 +26,7 @@ def exr(
     """Lay out uncompressed pixels [H, W, C]."""
     height, width, channels = pixels.shape
     kind = KINDS[pixels.dtype.type]
-    names = b"".join(
-        name.encode() + struct.pack("<xi4xii", kind, 1, 1) for name in NAMES[channels]
-    )
+    names = b"".join(name.encode() + struct.pack("<xi4xii", kind, 1, 1) for name in NAMES[channels])
     left, top = corner
     box = struct.pack("<4i", left, top, left + width - 1, top + height - 1)
     head = struct.pack("<II", 20000630, 2 | 0x200 * tiled) + extra
@@ -43,7 +42,9 @@ def exr(
     head += b"\0"
     if tiled:
         places = list(product(range(0, height, TILE), range(0, width, TILE)))
-        blocks = [(pixels[y : y + TILE, x : x + TILE], (x // TILE, y // TILE, 0, 0)) for y, x in places]
+        blocks = [
+            (pixels[y : y + TILE, x : x + TILE], (x // TILE, y // TILE, 0, 0)) for y, x in places
+        ]
     else:
         blocks = [(pixels[y : y + 1], (top + y,)) for y in range(height)]
     table, body = b"", b""
@@ -84,6 +85,12 @@ def test_alpha_is_taken_out_of_colour(tmp_path: Path) -> None:
     array = read_exr(written(tmp_path, exr(stored)))
     assert np.array_equal(array[..., 3], straight[..., 3])
     np.testing.assert_allclose(array[..., :3], straight[..., :3], rtol=1e-6)
+    stored[5, 5] = (3.0, 0.1, 0.1, 0.01)  # a straight red of 300
+    image = load_picture(written(tmp_path, exr(stored)))
+    assert image.peak == pytest.approx(3.0)
+    wanted = stored.reshape(-1, 4)[1:]
+    for _ in range(2):  # to be asked changes nothing
+        np.testing.assert_allclose(image.values(slice(1, None)).numpy(), wanted, rtol=1e-6)
 
 
 def test_tiles_that_are_cut_off_are_refused(tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ def test_a_large_attribute_is_passed_over(tmp_path: Path) -> None:
 def test_a_picture_that_begins_elsewhere_is_refused_and_not_shifted(
     tmp_path: Path, corner: tuple[int, int]
 ) -> None:
-    with pytest.raises(DataError, match=r"its display window must begin at \(0, 0\)\.$"):
+    with pytest.raises(DataError, match=r"a display window must begin at \(0, 0\)\.$"):
         read_exr(written(tmp_path, exr(noise(3), corner)))
 
 
