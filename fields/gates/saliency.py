@@ -148,7 +148,7 @@ class Saliency(nn.Module):
             lower, upper = (vertices.narrow(axis, i, self.config.side - 1) for i in (0, 1))
             vertices = torch.maximum(lower, upper)
         cells = torch.sigmoid(vertices) >= below
-        if self.config.closed_below:  # what was closed before stays so: it may have been dropped from tables
+        if self.config.closed_below:  # what was closed before stays so: tables may have dropped it
             cells &= self._open_cells()
         self.config = replace(self.config, closed_below=below)
         self.register_buffer("closed", pack_bits(~cells.reshape(-1)).to(self.grid.device))
