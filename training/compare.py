@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polyfield.datasets.fingerprint import file_fingerprint
+from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.fields.presets import preset
 from polyfield.files import write_json
@@ -219,7 +220,11 @@ def _length_as_begun(
     if not same:
         given = source if kind is None else f"{source} --as {kind}"
         raise InputError(f"{folder} is a run of something else than {given}; {anew}")
-    begun = there.get("budget"), there.get("steps")
+    budget, steps = there.get("budget"), there.get("steps")
+    begun = (
+        None if budget is None else positive_seconds(budget, f"The budget in {folder}/config.json"),
+        None if steps is None else whole_number(steps, f"steps in {folder}/config.json", 1),
+    )
     if there.get("seed") != seed or length not in ((None, None), begun):
         raise InputError(
             f"{folder} has seed {there.get('seed')} and a plan of {_told(begun)}, which is not what is asked for; "

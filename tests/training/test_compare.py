@@ -89,6 +89,20 @@ def test_only_what_was_begun_alike_goes_on(image: Path, tmp_path: Path) -> None:
     assert [row["steps"] for row in rows] == [3, 3]
 
 
+@pytest.mark.parametrize(("key", "value"), [("budget", "long"), ("steps", 2.5), ("steps", [3])])
+def test_a_length_that_is_none_is_refused_before_a_field_joins(
+    image: Path, tmp_path: Path, key: str, value: object
+) -> None:
+    out = tmp_path / "c"
+    compare(image, fields=["hashgrid"], out=out, steps=3, changes=TINY)
+    config = json.loads((out / "hashgrid/config.json").read_text())
+    lengths = {"steps": None, "budget": None, key: value}
+    (out / "hashgrid/config.json").write_text(json.dumps(config | lengths))
+    for wished in ({}, {"steps": 3}):
+        with pytest.raises(InputError, match=rf"{key} in .*config\.json must be"):
+            compare(image, fields=["hashgrid", "rbfnet"], out=out, resume=True, **wished)
+
+
 def test_what_was_measured_is_measured_again_where_it_was_spoilt(
     image: Path, tmp_path: Path
 ) -> None:
