@@ -18,11 +18,12 @@ def prune(model: Model, below: float) -> bool:
     """Close the gate of a model where it is small, and drop what is then never read; files leave it out.
 
     Args:
-        model: Changed in place, its config too. Without a gate that can be closed it stays as it is.
+        model: Changed in place, its config too. Without a gate that can be closed it stays as it is; so does one whose
+            field looks at whole rays, for what is left out of a ray changes the rest of it.
         below: A gate's factor on features that counts as nothing, in (0, 1].
 
     Returns:
-        Whether there was such a gate.
+        Whether it was pruned.
 
     Raises:
         ConfigError: `below` is out of its range.
@@ -35,6 +36,8 @@ def prune(model: Model, below: float) -> bool:
         raise ConfigError(f"prune: below must be in (0, 1], but is {below}.")
     field = model.module
     if not isinstance(field, RadianceField) or not isinstance(field.gate, Closing):
+        return False
+    if not field.pointwise:
         return False
     changed, cells = field.gate.close(below)
     if isinstance(field.encoder, Dropping):

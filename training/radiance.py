@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from polyfield.config import to_json
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError
-from polyfield.fields.model import Model
+from polyfield.fields.model import Model, require_pointwise
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.registry import ParameterGroup, Prepared, Resize
 from polyfield.fields.replay import replay
@@ -134,6 +134,8 @@ class RadianceTask:
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
         self._rays = self._first_rays(512)
+        if self._to_place():
+            require_pointwise(model, "Placing a part by what the field has learnt")
         self._placed = not self._to_place()
 
     def groups(self) -> list[ParameterGroup]:

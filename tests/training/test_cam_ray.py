@@ -12,12 +12,14 @@ from polyfield.errors import ConfigError, InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model, build_model, require_pointwise
 from polyfield.fields.presets import preset, preset_names
+from polyfield.fields.pruning import prune
 from polyfield.fields.replay import replay
 from polyfield.renderers.march import MarchSettings, march
 from polyfield.renderers.trace import Rays, trace
 from polyfield.renderers.trace_whole import trace_whole
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.api import evaluate, train
+from polyfield.training.radiance import RadianceTask, RadianceTraining
 
 SMALL = {"width": 16, "hidden": 3, "skips": [2]}
 
@@ -66,6 +68,28 @@ def test_only_this_preset_is_not_pointwise_and_those_who_need_points_refuse_it()
             with pytest.raises(InputError, match=f"^{what} asks for single points, but this field"):
                 require_pointwise(made, what)
     assert found == ["cam-ray"]
+
+
+def test_parts_are_not_placed_by_what_single_points_say() -> None:
+    made = model()
+    encoder = {"kind": "neurbf", "kernels": 50}
+    config = {**made.config, "field": {**made.config["field"], "encoder": encoder}}
+    made, training = build_model("radiance", config), RadianceTraining(roulette=1.0)
+    with pytest.raises(InputError, match=r"^Placing a part by what .* asks for single points"):
+        RadianceTask(made, builtin_scene(views=4, size=8), training, None, 0)
+
+
+def test_whole_rays_are_not_pruned() -> None:
+    made = model()
+    config = {**made.config["field"], "gate": {"kind": "saliency", "side": 5}}
+    made = build_model("radiance", {**made.config, "field": config})
+    with torch.no_grad():
+        made.module.gate.grid.normal_(generator=Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in made.module.state_dict().items()}
+    assert not prune(made, 0.9)
+    after = made.module.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_density_that_depends_on_the_direction_is_not_pointwise() -> None:
