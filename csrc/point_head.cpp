@@ -123,7 +123,8 @@ void HarmonicsHead::go_back(const MlpInput& in, int64_t n, const float*, const f
       for (int64_t k = 0; k < terms_; ++k) basis[k] = entry(in, i, 1 + outputs_ * terms_ + k);
       to[0] = 0.f;
       for (int64_t c = 0, f = 1; c < outputs_; ++c)
-        for (int64_t k = 0; k < terms_; ++k, ++f) to[f * in.x.feature] = to_outputs[c] * basis[k];
+        for (int64_t k = 0; k < terms_ && f < in.x_columns; ++k, ++f)  // the others are the condition's
+          to[f * in.x.feature] = to_outputs[c] * basis[k];
       for (int64_t f = 1 + outputs_ * terms_, k = 0; f < in.x_columns; ++f, ++k) {  // a basis among the features
         float sum = 0.f;
         for (int64_t c = 0; c < outputs_; ++c) sum += to_outputs[c] * entry(in, i, 1 + c * terms_ + k);

@@ -88,6 +88,8 @@ POLYFIELD_DRIVER(step, int64_t rays) {
   drive_field({box, &hashed, &gate, &dense.head, nullptr, &shade.head, DensityActivation::exp, false, 4.f, 15.f}, stage, 4);
   const SumHead total(0.5f);
   drive_field({box, &hashed, nullptr, &total, &product, &shade.head, DensityActivation::softplus, false, 4.f, 15.f}, stage, 4);
+  const HarmonicsHead flat(1, 3);  // of whose coefficients the condition holds all
+  drive_field({box, &hashed, nullptr, &total, nullptr, &flat, DensityActivation::relu, true, 4.f, 15.f}, stage, 4);
   const FrequencyPoints waves(2, true);
   Network wavy(waves.width(), 5, Activation::relu, Activation::none, false), plain(5, 3, Activation::relu, Activation::none, false);
   drive_field({ball, &waves, nullptr, &wavy.head, nullptr, &plain.head, DensityActivation::softplus, true, 4.f, 15.f}, stage, 0);
