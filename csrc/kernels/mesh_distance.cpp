@@ -201,14 +201,16 @@ void closest(const MeshTreeView& tree, const double* points, const int32_t* orde
     }
     search(tree, p, best);
     double offset[3], end_point[3];
-    distance[n] = (float)(__builtin_sqrt(closest_on_face(tree, best.face, point, offset)) * tree.size);
+    const double square = closest_on_face(tree, best.face, point, offset);
+    distance[n] = (float)(__builtin_sqrt(square) * tree.size);
     face[n] = best.face;
     for (int a = 0; a < 3; ++a) {
       end_point[a] = point[a] + offset[a];
       closest[3 * n + a] = (float)(end_point[a] * tree.size + tree.middle[a]);
     }
+    // From very far away the sum has lost the mesh, and from where it then lies nothing may be near enough.
+    seeded = square < 1e12;
     rounded(end_point, seed);
-    seeded = true;
   }
 }
 

@@ -176,6 +176,19 @@ def test_points_beyond_all_measure():
     assert huge.distance.tolist() == [math.inf]
 
 
+@pytest.mark.parametrize("far", [-1e300, -1e20, -1e17, -1e8, 1e17, 1e300])
+def test_a_point_far_away_does_not_hide_the_mesh_from_the_next(far):
+    """A search begins where the one before it ended, which from far away is nowhere: it found no face at all."""
+    field, near = MeshDistance(SPHERE), torch.full((3,), 0.1, dtype=torch.float64)
+    alone = field.unsigned(near[None])
+    for axis in range(3):
+        points = near.repeat(2, 1)
+        points[0, axis] = far
+        found = field.unsigned(points)
+        assert found.face[1] == alone.face[0]
+        assert found.distance[1] == alone.distance[0]
+
+
 @pytest.mark.parametrize(
     "mesh", [BOX, SPHERE, TORUS, soup(300)], ids=["box", "sphere", "torus", "soup"]
 )
