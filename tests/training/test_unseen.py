@@ -79,13 +79,13 @@ def test_what_is_not_seen_changes_no_batch_and_no_weight(
         for source in (image, with_other_unseen(image)):
             batches = kind(source)
             generator = Generator().manual_seed(count)
-            given.append([*batches.next(count, generator), *batches.weighted()])
+            given.append([*batches.next(0, count, generator), *batches.weighted()])
         assert all(torch.equal(one, other) for one, other in zip(*given, strict=True))
 
 
 def test_all_seen_pixels_come_in_a_batch_that_is_large_enough() -> None:
     image = noise(7, 5, 2)
-    points, values = PixelBatches(image).next(1000, Generator())
+    points, values = PixelBatches(image).next(0, 1000, Generator())
     assert len(points) == 12
     assert points[:, 0].unique().tolist() == pytest.approx([0.5 / 7, 2.5 / 7, 4.5 / 7, 6.5 / 7])
     assert points[:, 1].unique().tolist() == pytest.approx([0.5 / 5, 2.5 / 5, 4.5 / 5])
