@@ -5,6 +5,7 @@ rooms: most of its time goes into starting.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_agreement(isa: str) -> None:
     switch = {"POLYFIELD_NATIVE": "off"} if isa == SHADOW else {"POLYFIELD_ISA": isa}
     run = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", words),
+            *(sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", words),
             *(str(TESTS / file) for file, _ in chosen),
         ],
         env=os.environ | switch | {"PYTHONSAFEPATH": "1"},
@@ -77,5 +78,7 @@ def test_agreement(isa: str) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
+    for file, _ in chosen:  # words that no test of a file has any more would choose none of it
+        assert re.search(rf"{re.escape(file)}::.* PASSED", run.stdout), file
     assert " passed" in run.stdout
     assert isa == SHADOW or "skipped" not in run.stdout
