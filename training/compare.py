@@ -1,5 +1,6 @@
 """Training several fields alike on one thing, and laying side by side what came of it."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def compare(
         downscale: Of posed images.
         seed: Of each run.
         changes: Settings of each run, such as "train.samples=8192".
-        resume: Keep the runs in `out` that are done, go on with one that is not.
+        resume: Keep the runs in `out` that are done, go on with one that is not; all else must be as it was.
         overwrite: Replace the runs in `out`.
         threads: Number of threads.
         on_progress: Told how it goes.
@@ -92,15 +93,19 @@ def compare(
     _check_out(out, fields, resume, overwrite)
     control = control or Control()
     length = (budget, steps)
-    for name in fields if resume else ():
+    begun = [name for name in fields if resume and (out / name / "config.json").exists()]
+    for name in begun:
         length = _length_as_begun(out / name, source, kind, seed, length)
     if length == (None, None):
         length = (60.0, None)
-    _check_settings(fields, kind, length, changes)
+    for name in fields:  # what the last would refuse is refused before the first is trained
+        was = _sections(out / name) if name in begun else {}
+        wished = _spelled(name, kind, length, changes, was.get("render", _SOME_BOX))
+        _check_alike(out / name, was, wished)
 
     def run(name: str) -> TrainResult:
         folder = out / name
-        going_on = resume and (folder / "config.json").exists()
+        going_on = name in begun
         metrics = RunFolder.open(folder).read_metrics() if going_on else None
         if isinstance(metrics, dict) and isinstance(metrics.get("steps"), int):
             return TrainResult(folder, metrics["steps"], False, metrics)
@@ -205,10 +210,8 @@ def _length_as_begun(
     """Refuse to go on with a run of something else, or of another length or seed: what is compared is trained alike.
 
     Returns:
-        The run's budget and steps; `length` where there is no run.
+        The run's budget and steps.
     """
-    if not (folder / "config.json").exists():
-        return length
     config = RunFolder.open(folder).read_config()
     there = dict(config) if isinstance(config, dict) else {}
     anew = "choose another --out, or replace the runs with --overwrite."
@@ -242,23 +245,55 @@ def _told(length: tuple[float | None, int | None]) -> str:
     return f"{budget:g} seconds" if budget is not None else f"{steps} steps"
 
 
-def _check_settings(
-    fields: Sequence[str],
+def _sections(folder: Path) -> dict[str, Any]:
+    """Give "field", "train", and of posed images "render", of the config of a run."""
+    config = RunFolder.open(folder).read_config()
+    there = config if isinstance(config, dict) else {}
+    model = there["model"] if isinstance(there.get("model"), dict) else {}
+    sections = {**model, "train": there.get("train")}
+    return {key: sections[key] for key in ("field", "render", "train") if key in sections}
+
+
+def _spelled(
+    name: str,
     kind: str | None,
     length: tuple[float | None, int | None],
     changes: Sequence[str],
-) -> None:
-    """Refuse, before the first field is trained, settings that the last one would refuse."""
+    render: dict[str, Any],
+) -> dict[str, Any]:
+    """Give the same sections of the config that a field would have now, with every key; `render` is its scene's."""
     budget, steps = length
-    for name in fields:
-        try:
-            if kind is None:
-                settings = [*plan_settings(name, steps, budget), *changes]
-                spell_out(name, settings, ({}, _SOME_BOX), None)
-            else:
-                spell_signal(kind, name, (steps, budget), changes, None)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}") from None
+    try:
+        if kind is not None:
+            return spell_signal(kind, name, (steps, budget), changes, None)
+        settings = [*plan_settings(name, steps, budget), *changes]
+        model, training = spell_out(name, settings, ({}, render), None)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return {**model, "train": training}
+
+
+def _check_alike(folder: Path, was: dict[str, Any], wished: dict[str, Any]) -> None:
+    """Refuse to go on with a run that was begun with other settings than are asked for."""
+    found = _difference(was, wished)
+    if found is not None:
+        key, *values = found
+        old, new = (json.dumps(value)[:60] for value in values)
+        raise InputError(
+            f"{folder} was begun with {key[1:]}={old}, but now that is {new}; give the same --set, choose another "
+            "--out, or replace the runs with --overwrite."
+        )
+
+
+def _difference(begun: Any, wished: Any) -> tuple[str, Any, Any] | None:
+    """Find the first key in which both differ; one that only one of two versions of Polyfield knows is none."""
+    if not isinstance(begun, dict) or not isinstance(wished, dict):
+        return None if begun == wished else ("", begun, wished)
+    for key in begun:
+        found = _difference(begun[key], wished[key]) if key in wished else None
+        if found is not None:
+            return f".{key}{found[0]}", *found[1:]
+    return None
 
 
 def _check_out(out: Path, fields: Sequence[str], resume: bool, overwrite: bool) -> None:

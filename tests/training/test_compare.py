@@ -78,6 +78,8 @@ def test_only_what_was_begun_alike_goes_on(image: Path, tmp_path: Path) -> None:
         ({"seed": 1}, "has seed 0 and a plan of 3 steps, which is not what is asked for"),
         ({"steps": 4}, "a plan of 3 steps"),
         ({"budget": 9.0}, "a plan of 3 steps"),
+        ({"changes": TINY[:1]}, "was begun with train.batch=256, but now that is 16384; give"),
+        ({"changes": (*TINY, "field.encoder.levels=3")}, "field.encoder.levels=2, but .* 3;"),
     ):
         given = {"source": image, "fields": ["hashgrid", "rbfnet"], **settings, **wrong}
         with pytest.raises(InputError, match=reason):
@@ -142,6 +144,10 @@ def test_posed_images_are_compared_on_a_view(tmp_path: Path) -> None:
     )
     assert [row["field"] for row in done.rows] == ["hashgrid"]
     assert done.page.read_text().count("data:image/png;base64,") == 3
+    settings: dict[str, Any] = {"fields": ["hashgrid"], "out": tmp_path / "c", "resume": True}
+    with pytest.raises(InputError, match=r"begun with render\.steps=64, but now that is 32"):
+        compare("builtin", changes=(*changes, "render.steps=32"), **settings)
+    assert compare("builtin", changes=changes, **settings).rows == done.rows
 
 
 def test_meshes_are_compared_without_pictures(
