@@ -13,8 +13,7 @@ from polyfield.cli.arguments import (
     print_json,
     whole,
 )
-from polyfield.cli.interrupt import StopOnSignal
-from polyfield.cli.progress import ProgressDisplay
+from polyfield.cli.running import watched
 
 if TYPE_CHECKING:
     from polyfield.training.progress import Progress
@@ -43,21 +42,11 @@ def run(args: argparse.Namespace) -> int:
     """Train, evaluate, render, and write the page."""
     from polyfield.datasets.load import load_scene
     from polyfield.training.api import evaluate, train
-    from polyfield.training.loop import Control
     from polyfield.training.progress import Progress as Told
     from polyfield.training.rendering import render
 
-    control = Control()
     folder = args.out / "run"
-    with (
-        StopOnSignal(control.stop.set, control.saving.is_set) as signals,
-        ProgressDisplay() as show,
-    ):
-
-        def tell(progress: "Progress") -> None:
-            signals.busy = progress.step > 0 and not progress.message
-            show(progress)
-
+    with watched() as (tell, control, signals):
         scene = load_scene(None)
         result = train(
             scene,
@@ -81,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             on_progress=_unseen,
         )
         video, depth = folder / "renders" / "orbit.mp4", folder / "renders" / "orbit-depth"
-        show(Told(message=f"Rendering {args.frames} frames of an orbit."))
+        tell(Told(message=f"Rendering {args.frames} frames of an orbit."))
         common = {"path": "orbit", "width": 400, "height": 400, "threads": args.threads}
         render(folder, out=video, frames=args.frames, on_progress=_unseen, **common)
         render(folder, out=depth, frames=1, depth=True, on_progress=_unseen, **common)
