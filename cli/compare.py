@@ -21,7 +21,7 @@ __all__ = ["configure", "run"]
 def configure(parser: Parser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "source", metavar="SCENE|FILE", help="folder of posed images, 'builtin', or an image"
+        "source", metavar="SCENE|FILE", help="folder of posed images, 'builtin', image, or mesh"
     )
     parser.add_argument(
         "--fields", required=True, metavar="A,B,C", help="presets, as hashgrid,kplanes"

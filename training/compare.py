@@ -66,7 +66,7 @@ def compare(
     """Train several presets alike, each into a run folder of its own, and write a page about them.
 
     Args:
-        source: A folder of posed images or "builtin", or an image file.
+        source: A folder of posed images or "builtin", or a file of an image or a mesh.
         fields: Names of presets.
         out: Folder; the runs are folders in it, named as their presets.
         kind: What to fit, one of `polyfield.training.fit.KINDS`; None: posed images, or what a file
