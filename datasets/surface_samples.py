@@ -22,10 +22,12 @@ __all__ = [
     "unsigned_samples",
 ]
 
-_SIGMA = 0.01  # of points near the surface; NeuRBF's, where the mesh has radius 0.99
-# Of eight points in a row, so many lie on the surface, near it, and anywhere in the cube.
-_SURFACE, _NEAR, _UNIFORM = 4, 3, 1
-_ROW = _SURFACE + _NEAR + _UNIFORM
+# Of eight points in a row, so many lie close to the surface, near it, and anywhere in the cube: NeuRBF's shares. The
+# radius of its meshes is 0.99, as here.
+_CLOSE, _NEAR, _UNIFORM = 4, 3, 1
+_ROW = _CLOSE + _NEAR + _UNIFORM
+_SIGMA = 0.01  # of the noise near the surface; NeuRBF's
+_SIGMA_CLOSE = 0.001  # of the noise close to it, where NeuRBF has none
 
 
 @dataclass(frozen=True)
@@ -103,56 +105,48 @@ class ShapeSamples:
 
 
 def distance_samples(distance: MeshDistance, count: int, generator: Generator) -> ShapeSamples:
-    """Make a pool of signed distances: half on the surface, 3/8 near it, 1/8 anywhere in the cube.
+    """Make a pool of signed distances: half close to the surface, 3/8 near it, 1/8 anywhere in the cube.
 
     Points near the surface are such on it, moved by normal noise of 0.01 along each axis (NeuRBF, Chen et al. 2023).
-    On the surface the distance is 0 and not measured.
+    Those that NeuRBF takes from the surface itself are moved by 0.001: where every distance is 0 a field learns that it
+    is flat, and no longer on which side of the surface it is.
 
     Args:
         distance: To a mesh in [-1, 1]^3 (`Mesh.placed`).
         count: Of the pool, rounded up to a multiple of 8. Each point takes 16 bytes.
         generator: Draws all points.
     """
-    points = _pool(distance.mesh, count, generator)
-    return _with_values(points, distance.signed(points[:, _SURFACE:].reshape(-1, 3)))
+    points = _pool(distance.mesh, _SIGMA_CLOSE, count, generator)
+    return ShapeSamples(points, distance.signed(points))
 
 
 def unsigned_samples(distance: MeshDistance, count: int, generator: Generator) -> ShapeSamples:
     """Make a pool of unsigned distances, otherwise as `distance_samples`: for open surfaces."""
-    points = _pool(distance.mesh, count, generator)
-    return _with_values(points, distance.unsigned(points[:, _SURFACE:].reshape(-1, 3)).distance)
+    points = _pool(distance.mesh, _SIGMA_CLOSE, count, generator)
+    return ShapeSamples(points, distance.unsigned(points).distance)
 
 
 def occupancy_samples(distance: MeshDistance, count: int, generator: Generator) -> ShapeSamples:
     """Make a pool of points inside (1) and outside (0): 7/8 near the surface, 1/8 anywhere in the cube.
-
-    On the surface itself the answer would be chance, so there are no such points.
 
     Args:
         distance: To a mesh in [-1, 1]^3 (`Mesh.placed`).
         count: Of the pool, rounded up to a multiple of 8.
         generator: Draws all points.
     """
-    points = _pool(distance.mesh, count, generator)
-    on = points[:, :_SURFACE]
-    on += _SIGMA * torch.randn(on.shape, generator=generator)
-    points = points.view(-1, 3)
+    points = _pool(distance.mesh, _SIGMA, count, generator)
     return ShapeSamples(points, (distance.signed(points) < 0).float())
 
 
-def _pool(mesh: Mesh, count: int, generator: Generator) -> Float32[Tensor, "R 8 3"]:
+def _pool(
+    mesh: Mesh, sigma_close: float, count: int, generator: Generator
+) -> Float32[Tensor, "N 3"]:
     """Rows of eight points in the fixed order of kinds."""
     rows = -(-whole_number(count, "The size of a pool", 1) // _ROW)
-    on = surface_points(mesh, rows * (_SURFACE + _NEAR), generator).positions
+    on = surface_points(mesh, rows * (_CLOSE + _NEAR), generator).positions
+    noise = torch.tensor([sigma_close] * _CLOSE + [_SIGMA] * _NEAR)[:, None]
     points = torch.empty(rows, _ROW, 3)
-    points[:, : _SURFACE + _NEAR] = on.view(rows, -1, 3)
-    near = points[:, _SURFACE : _SURFACE + _NEAR]
-    near += _SIGMA * torch.randn(near.shape, generator=generator)
+    moved = points[:, : _CLOSE + _NEAR]
+    moved.normal_(generator=generator).mul_(noise).add_(on.view(rows, -1, 3))
     points[:, -_UNIFORM:] = 2 * torch.rand(rows, _UNIFORM, 3, generator=generator) - 1
-    return points
-
-
-def _with_values(points: Tensor, off_surface: Tensor) -> ShapeSamples:
-    values = torch.zeros(points.shape[:2])
-    values[:, _SURFACE:] = off_surface.view(len(points), -1)
-    return ShapeSamples(points.view(-1, 3), values.view(-1))
+    return points.view(-1, 3)

@@ -31,10 +31,10 @@ __all__ = [
 _UNIFORM, _NEAR, _NORMALS = 1 << 22, 1 << 20, 1 << 17  # points that are compared
 _REACH = 0.02  # of the surface, of those near it
 _MOST_POINTS = 1 << 19  # that parts are placed by
-_NEVER_ZERO = 1e-9  # added to distances whose inverse is taken
+_CLOSE = 1e-3  # added to distances whose inverse is taken, or parts would be placed at the few that are all but 0
 _COMPARED_SEED = 20
-_POOL = 1 << 22  # points that are measured once, and then drawn from
-_POOLS, _POOL_SEED = 4, 21
+_POOL = 1 << 21  # points that are measured once, and then drawn from
+_POOLS, _POOL_SEED = 8, 21
 _SEEN = 8  # times that a point was drawn, in the mean, before there is another pool
 
 
@@ -87,7 +87,7 @@ class ShapeBatches:
     """Batches out of pools of points around a surface: the longer a run is, the more of them.
 
     Measuring a point costs about as much as learning from it, so that it is learnt from more than once; a field that
-    sees the same four million a hundred times, though, learns them by heart.
+    sees the same million a hundred times, though, learns them by heart.
 
     Args:
         measured: Draws so many points and measures them.
@@ -115,7 +115,7 @@ class ShapeBatches:
     def weighted(self) -> tuple[Float[Tensor, "M 3"], Float[Tensor, " M"], Float[Tensor, "3"]]:
         """Give points, those near the surface counting most."""
         first = self._pools[0]
-        weights = 1.0 / (first.values[:_MOST_POINTS].abs() + _NEVER_ZERO)
+        weights = 1.0 / (first.values[:_MOST_POINTS].abs() + _CLOSE)
         return _unit(first.points[:_MOST_POINTS]), weights, torch.ones(3)
 
 
