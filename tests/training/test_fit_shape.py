@@ -18,7 +18,8 @@ from polyfield.training.loop import Control
 from polyfield.training.rendering import render
 
 SMALL = (
-    *("field.encoder.levels=4", "field.encoder.log2_table=13", "field.encoder.finest=32"),
+    *("field.encoder.levels=4", "field.encoder.log2_table=13"),
+    *("field.encoder.base=16", "field.encoder.finest=32"),
     "train.batch=4096",
 )
 
