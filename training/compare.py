@@ -251,7 +251,8 @@ def _sections(folder: Path) -> dict[str, Any]:
     there = config if isinstance(config, dict) else {}
     model = there["model"] if isinstance(there.get("model"), dict) else {}
     sections = {**model, "train": there.get("train")}
-    return {key: sections[key] for key in ("field", "render", "train") if key in sections}
+    keys = ("field", "render", "train")
+    return {key: sections[key] for key in keys if isinstance(sections.get(key), dict)}
 
 
 def _spelled(

@@ -148,6 +148,14 @@ def test_posed_images_are_compared_on_a_view(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"begun with render\.steps=64, but now that is 32"):
         compare("builtin", changes=(*changes, "render.steps=32"), **settings)
     assert compare("builtin", changes=changes, **settings).rows == done.rows
+    file = tmp_path / "c/hashgrid/config.json"
+    config = json.loads(file.read_text())
+    for model in (5, {"render": 5}):  # nothing there says otherwise, and what is done is kept
+        file.write_text(json.dumps(config | {"model": model}))
+        assert compare("builtin", changes=changes, **settings).rows == done.rows
+    file.write_text(json.dumps(config | {"model": {"render": {"steps": 64}}}))
+    with pytest.raises(InputError, match="hashgrid: render lacks the key"):
+        compare("builtin", changes=changes, **settings)
 
 
 def test_meshes_are_compared_without_pictures(
