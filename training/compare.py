@@ -90,16 +90,19 @@ def compare(
     if kind is not None and downscale != 1:
         raise InputError("--downscale reduces posed images; other files are fitted as they are.")
     out = Path(out)
-    _check_out(out, fields, resume, overwrite)
+    there = [name for name in fields if resume and (out / name / "config.json").exists()]
+    for name in fields:  # a folder with something in it, unless it was said what to do with that
+        RunFolder.check(out / name, resume=name in there, overwrite=overwrite)
     control = control or Control()
     length = (budget, steps)
-    begun = [name for name in fields if resume and (out / name / "config.json").exists()]
-    for name in begun:
-        length = _length_as_begun(out / name, source, kind, seed, length)
+    begun = {}
+    for name in there:
+        begun[name] = _config(out / name)
+        length = _length_as_begun(out / name, begun[name], source, kind, seed, length)
     if length == (None, None):
         length = (60.0, None)
     for name in fields:  # what the last would refuse is refused before the first is trained
-        was = _sections(out / name) if name in begun else {}
+        was = _sections(begun.get(name, {}))
         wished = _spelled(name, kind, length, changes, was.get("render", _SOME_BOX))
         _check_alike(out / name, was, wished)
 
@@ -200,8 +203,15 @@ def _check_fields(fields: Sequence[str], kind: str | None) -> None:
         raise InputError(f"Each field is compared once, but --fields is {','.join(fields)}.")
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    """Read the config of a run; one that is no object says nothing."""
+    config = RunFolder.open(folder).read_config()
+    return config if isinstance(config, dict) else {}
+
+
 def _length_as_begun(
     folder: Path,
+    config: dict[str, Any],
     source: Path | str,
     kind: str | None,
     seed: int,
@@ -212,25 +222,23 @@ def _length_as_begun(
     Returns:
         The run's budget and steps.
     """
-    config = RunFolder.open(folder).read_config()
-    there = dict(config) if isinstance(config, dict) else {}
     anew = "choose another --out, or replace the runs with --overwrite."
-    same = there.get("fit") == kind
+    same = config.get("fit") == kind
     if kind is None:
-        same = same and _last_name(there.get("scene")) == _last_name(source)
+        same = same and _last_name(config.get("scene")) == _last_name(source)
     elif Path(source).is_file():
-        same = same and there.get("fingerprint") == file_fingerprint(source)
+        same = same and config.get("fingerprint") == file_fingerprint(source)
     if not same:
         given = source if kind is None else f"{source} --as {kind}"
         raise InputError(f"{folder} is a run of something else than {given}; {anew}")
-    budget, steps = there.get("budget"), there.get("steps")
+    budget, steps = config.get("budget"), config.get("steps")
     begun = (
         None if budget is None else positive_seconds(budget, f"The budget in {folder}/config.json"),
         None if steps is None else whole_number(steps, f"steps in {folder}/config.json", 1),
     )
-    if there.get("seed") != seed or length not in ((None, None), begun):
+    if config.get("seed") != seed or length not in ((None, None), begun):
         raise InputError(
-            f"{folder} has seed {there.get('seed')} and a plan of {_told(begun)}, which is not what is asked for; "
+            f"{folder} has seed {config.get('seed')} and a plan of {_told(begun)}, which is not what is asked for; "
             f"ask for the same, {anew}"
         )
     return begun
@@ -245,12 +253,10 @@ def _told(length: tuple[float | None, int | None]) -> str:
     return f"{budget:g} seconds" if budget is not None else f"{steps} steps"
 
 
-def _sections(folder: Path) -> dict[str, Any]:
+def _sections(config: dict[str, Any]) -> dict[str, Any]:
     """Give "field", "train", and of posed images "render", of the config of a run."""
-    config = RunFolder.open(folder).read_config()
-    there = config if isinstance(config, dict) else {}
-    model = there["model"] if isinstance(there.get("model"), dict) else {}
-    sections = {**model, "train": there.get("train")}
+    model = config["model"] if isinstance(config.get("model"), dict) else {}
+    sections = {**model, "train": config.get("train")}
     keys = ("field", "render", "train")
     return {key: sections[key] for key in keys if isinstance(sections.get(key), dict)}
 
@@ -295,10 +301,3 @@ def _difference(begun: Any, wished: Any) -> tuple[str, Any, Any] | None:
         if found is not None:
             return f".{key}{found[0]}", *found[1:]
     return None
-
-
-def _check_out(out: Path, fields: Sequence[str], resume: bool, overwrite: bool) -> None:
-    """Refuse a folder with something in it, unless it was said what to do with that."""
-    for name in fields:
-        going_on = resume and (out / name / "config.json").exists()
-        RunFolder.check(out / name, resume=going_on, overwrite=overwrite)
