@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import normalize
 
 from polyfield.datasets.mesh import Mesh
+from polyfield.datasets.shape_metrics import normal_error
 from polyfield.datasets.surface_samples import surface_points
 from polyfield.fields import model_file
 from polyfield.training.shape_fit import load
@@ -36,6 +36,17 @@ def values(model: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
     return torch.cat([model((some + 1) / 2)[:, 0] for some in points.split(AT_ONCE)])
 
 
+def slopes(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The gradient of the model's distances, a function of points."""
+
+    def at(points: Tensor) -> Tensor:
+        points = points.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(values(model, points).sum(), points)
+        return slope
+
+    return at
+
+
 def main() -> None:
     """Print a row for each run."""
     parser = argparse.ArgumentParser()
@@ -52,7 +63,8 @@ def main() -> None:
     near_truth = distance.signed(near) < 0
     far = 2 * torch.rand(args.points, 3, generator=generator) - 1
     far_distance = distance.signed(far)
-    far, far_truth = far[far_distance.abs() > REACH], (far_distance < 0)[far_distance.abs() > REACH]
+    beyond = far_distance.abs() > REACH
+    far, far_truth = far[beyond], far_distance[beyond] < 0
     print(
         f"{args.mesh.name}: area {area:.3f}, volume {inside:.4f}, one over the other {area / inside:.1f}"
     )
@@ -63,12 +75,9 @@ def main() -> None:
             wrong_near = ((values(field, near) < 0) != near_truth).double().mean().item()
             wrong_far = ((values(field, far) < 0) != far_truth).double().sum().item()
             off = values(field, surface.positions).abs().mean().item()
-        points = surface.positions[:AT_ONCE].clone().requires_grad_()
-        (slope,) = torch.autograd.grad(values(field, points).sum(), points)
-        cosine = (normalize(slope, dim=1) * surface.normals[:AT_ONCE]).sum(1).clamp(-1, 1)
         print(
             f"{run.name:<16} {wrong_near * 2 * REACH * area / inside:.5f}  "
-            f"{wrong_far * 8 / args.points / inside:.5f}  {off:.2e}  {cosine.acos().rad2deg().mean():.2f}",
+            f"{wrong_far * 8 / args.points / inside:.5f}  {off:.2e}  {normal_error(slopes(field), surface):.2f}",
             flush=True,
         )
 
