@@ -16,15 +16,32 @@ PF_INLINE vi numbers() {
   return v;
 }
 
-// The least lane, in all lanes.
-PF_INLINE vf least(vf v) {
+// Squared distances are compared as the bits that they are: up to infinity these rise with the number, and whole numbers
+// are compared in fewer cycles. All bits are set where a distance has been taken or is none.
+PF_INLINE vu lower_of(vu a, vu b) {
 #if defined(__AVX512F__)
-  return splat(_mm512_reduce_min_ps((__m512)v));
+  return (vu)_mm512_min_epu32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (vu)_mm256_min_epu32((__m256i)a, (__m256i)b);
 #else
-  float lane[W], low = infinity;
-  store(lane, v);
-  for (int i = 0; i < W; ++i) low = lane[i] < low ? lane[i] : low;
-  return splat(low);
+  const vu less = (vu)(a < b);
+  return (a & less) | (b & ~less);
+#endif
+}
+
+// The least lane, in all lanes.
+PF_INLINE vu least(vu v) {
+#if defined(__AVX512F__)
+  return splat_u(_mm512_reduce_min_epu32((__m512i)v));
+#elif defined(__AVX2__)
+  const auto all = (__m256i)v;
+  v = lower_of(v, (vu)_mm256_permute2x128_si256(all, all, 1));
+  v = lower_of(v, (vu)_mm256_shuffle_epi32((__m256i)v, 0x4e));
+  return lower_of(v, (vu)_mm256_shuffle_epi32((__m256i)v, 0xb1));
+#else
+  uint32_t low = v[0];
+  for (int i = 1; i < W; ++i) low = v[i] < low ? v[i] : low;
+  return splat_u(low);
 #endif
 }
 
@@ -49,58 +66,73 @@ PF_INLINE int32_t id_at(const float* list, int64_t count, int dim, int64_t i) {
 template <int D, int V>
 PF_INLINE void take_few(const float* list, int64_t count, int wanted, const float* x, const float* extent, int32_t* ids) {
   const vi lanes = numbers();
-  vf far[V];
+  vu far[V];
   for (int v = 0; v < V; ++v) {
-    const vi there = lanes < splat_i(static_cast<int32_t>(count) - v * W);
-    far[v] = select(there, squares<D>(list, count, v * W, x, extent), splat(infinity));
+    const auto beyond = (vu)(lanes >= splat_i(static_cast<int32_t>(count) - v * W));
+    far[v] = (vu)squares<D>(list, count, v * W, x, extent) | beyond;
   }
   for (int k = 0; k < wanted; ++k) {
-    vf low = far[0];
-    for (int v = 1; v < V; ++v) low = min(low, far[v]);
+    vu low = far[0];
+    for (int v = 1; v < V; ++v) low = lower_of(low, far[v]);
     low = least(low);
-    int found = 0;
+    int found = 0, as_near = 0;
     for (int v = V - 1; v >= 0; --v) {
       const uint32_t bits = bits_of(far[v] == low);
-      if (bits) found = v * W + __builtin_ctz(bits);
+      found = bits ? v * W + __builtin_ctz(bits) : found;
+      as_near += __builtin_popcount(bits);
     }
     ids[k] = id_at(list, count, D, found);
-    for (int v = 0; v < V; ++v) far[v] = select(lanes == splat_i(found - v * W), splat(infinity), far[v]);
+    if (__builtin_expect(as_near == 1, 1))  // which need not be known for this, so that the next round can begin
+      for (int v = 0; v < V; ++v) far[v] |= (vu)(far[v] == low);
+    else
+      for (int v = 0; v < V; ++v) far[v] |= (vu)(lanes == splat_i(found - v * W));
   }
 }
 
 template <int D>
 PF_INLINE void take(const float* list, int64_t count, int wanted, const float* x, const float* extent, int32_t* ids) {
-  if (count <= W)
-    take_few<D, 1>(list, count, wanted, x, extent, ids);
-  else if (count <= 2 * W)
-    take_few<D, 2>(list, count, wanted, x, extent, ids);
+  if (count <= 16)
+    take_few<D, 16 / W>(list, count, wanted, x, extent, ids);
+  else if (count <= 32)
+    take_few<D, 32 / W>(list, count, wanted, x, extent, ids);
   else if (count <= rbf_longest_list / 2)
     take_few<D, rbf_longest_list / 2 / W>(list, count, wanted, x, extent, ids);
   else
     take_few<D, rbf_longest_list / W>(list, count, wanted, x, extent, ids);
 }
 
-// The nearest so far, sorted, of equally far ones the lower first.
+// The nearest so far, sorted, of equally far ones the lower first: a key is the bits of a distance and behind them an id.
 struct Nearest {
-  float far[rbf_most_neighbours];
-  int32_t ids[rbf_most_neighbours];
+  uint64_t keys[rbf_most_neighbours];
+  int wanted;
 
-  PF_INLINE void begin(Nearest& best, int wanted) {
-    for (int k = 0; k < wanted; ++k) {
-      best.far[k] = infinity;
-      best.ids[k] = k;
+  PF_INLINE Nearest none(int wanted) {
+    Nearest best;
+    best.wanted = wanted;
+    for (int k = 0; k < wanted; ++k) best.keys[k] = key_of(infinity, k);
+    return best;
+  }
+  PF_INLINE uint64_t key_of(float far, int32_t id) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &far, sizeof bits);
+    return uint64_t{bits} << 32 | static_cast<uint32_t>(id);
+  }
+  // Without a jump that depends on where it belongs: no guess at that would be good.
+  PF_INLINE void insert(Nearest& best, float far, int32_t id) {
+    uint64_t key = key_of(far, id);
+    for (int k = 0; k < best.wanted; ++k) {
+      const uint64_t here = best.keys[k];
+      const bool before = key < here;
+      best.keys[k] = before ? key : here;
+      key = before ? here : key;
     }
   }
-  PF_INLINE void insert(Nearest& best, int wanted, float far, int32_t id) {
-    const auto before = [&](int k) { return far < best.far[k] || (far == best.far[k] && id < best.ids[k]); };
-    int at = wanted - 1;
-    if (!before(at)) return;
-    for (; at > 0 && before(at - 1); --at) {
-      best.far[at] = best.far[at - 1];
-      best.ids[at] = best.ids[at - 1];
-    }
-    best.far[at] = far;
-    best.ids[at] = id;
+  // How far the last one is.
+  PF_INLINE float reach(const Nearest& best) {
+    const auto bits = static_cast<uint32_t>(best.keys[best.wanted - 1] >> 32);
+    float far;
+    __builtin_memcpy(&far, &bits, sizeof far);
+    return far;
   }
 };
 
@@ -121,14 +153,28 @@ PF_INLINE void to_boxes(const float* group, const float* x, const float* extent,
 }
 
 PF_INLINE int least_of(const float* far) {
-  vf low = load(far);
-  for (int i = W; i < rbf_group; i += W) low = min(low, load(far + i));
+  vu low = (vu)load(far);
+  for (int i = W; i < rbf_group; i += W) low = lower_of(low, (vu)load(far + i));
   low = least(low);
   for (int i = 0; i < rbf_group; i += W) {
-    const uint32_t bits = bits_of(load(far + i) == low);
+    const uint32_t bits = bits_of((vu)load(far + i) == low);
     if (bits) return i + __builtin_ctz(bits);
   }
-  return 0;  // a NaN: nothing is found
+  return 0;
+}
+
+// Of a group of centres, takes those that are among the nearest so far.
+template <int D>
+PF_INLINE void look_at(const float* list, const RbfIndex& index, const float* x, Nearest& best) {
+  float far[rbf_group];
+  for (int i = 0; i < rbf_group; i += W) store(far + i, squares<D>(list, rbf_group, i, x, index.extent));
+  for (int i = 0; i < rbf_group; i += W) {
+    uint32_t bits = bits_of((load(far + i) <= splat(Nearest::reach(best))) & (load(far + i) < splat(infinity)));
+    for (; bits; bits &= bits - 1) {
+      const int one = i + __builtin_ctz(bits);
+      Nearest::insert(best, far[one], id_at(list, rbf_group, D, one));
+    }
+  }
 }
 
 // Goes down the tree, nearest boxes first.
@@ -138,37 +184,35 @@ PF_INLINE void walk(const RbfIndex& index, const float* numbers, const float* x,
     float far[rbf_group];
     int64_t group;
   } visits[rbf_most_levels];
-  const int wanted = index.neighbours, top = index.levels - 1;
-  Nearest best;
-  Nearest::begin(best, wanted);
+  const int top = index.levels - 1;
+  Nearest best = Nearest::none(index.neighbours);
   const auto enter = [&](int level, int64_t group) {
     visits[level].group = group;
-    if (level > 0) {
-      to_boxes<D>(numbers + index.level_at[level] + group * (2 * D * rbf_group), x, index.extent, visits[level].far);
-    } else {
-      const float* list = numbers + index.level_at[0] + group * ((D + 1) * rbf_group);
-      for (int i = 0; i < rbf_group; i += W) store(visits[0].far + i, squares<D>(list, rbf_group, i, x, index.extent));
-    }
+    to_boxes<D>(numbers + index.level_at[level] + group * (2 * D * rbf_group), x, index.extent, visits[level].far);
   };
-  enter(top, 0);
-  for (int level = top; level <= top;) {
+  const auto group_of_centres = [&](int64_t group) {
+    look_at<D>(numbers + index.level_at[0] + group * ((D + 1) * rbf_group), index, x, best);
+  };
+  if (top == 0)
+    group_of_centres(0);
+  else
+    enter(top, 0);
+  for (int level = top; top > 0 && level <= top;) {
     Visit& visit = visits[level];
     const int least = least_of(visit.far);
     const float far = visit.far[least];
-    if (!(far < infinity) || far > best.far[wanted - 1]) {
+    if (!(far < infinity) || far > Nearest::reach(best)) {
       ++level;
       continue;
     }
     visit.far[least] = infinity;
-    if (level > 0) {
-      enter(level - 1, visit.group * rbf_group + least);
-      --level;
-    } else {
-      const float* list = numbers + index.level_at[0] + visit.group * ((D + 1) * rbf_group);
-      Nearest::insert(best, wanted, far, id_at(list, rbf_group, D, least));
-    }
+    const int64_t group = visit.group * rbf_group + least;
+    if (level > 1)
+      enter(--level, group);
+    else
+      group_of_centres(group);
   }
-  for (int k = 0; k < wanted; ++k) ids[k] = best.ids[k];
+  for (int k = 0; k < best.wanted; ++k) ids[k] = static_cast<int32_t>(best.keys[k]);
 }
 
 // Where a point lies in a cell: in [0, 1) along each axis.
@@ -255,8 +299,7 @@ PF_INLINE vf apart_from(const RbfCandidates& from, int d, int64_t i, float middl
 // points needs to look farther; then the candidates that can be as near as that.
 PF_INLINE int64_t prune_far(const RbfCandidates& from, const RbfBox& box, const float* extent, int dim, int wanted,
                             float* near, int32_t* kept) {
-  Nearest reach;
-  Nearest::begin(reach, wanted);
+  Nearest nearest = Nearest::none(wanted);
   for (int64_t i = 0; i < from.count; i += W) {
     vf least_square = {}, most_square = {};
     for (int d = 0; d < dim; ++d) {
@@ -268,10 +311,10 @@ PF_INLINE int64_t prune_far(const RbfCandidates& from, const RbfBox& box, const 
     }
     store(near + i, least_square);
     const int count = from.count - i < W ? static_cast<int>(from.count - i) : W;
-    uint32_t bits = bits_of((most_square < splat(reach.far[wanted - 1])) & (numbers() < splat_i(count)));
-    for (; bits; bits &= bits - 1) Nearest::insert(reach, wanted, most_square[__builtin_ctz(bits)], 0);
+    uint32_t bits = bits_of((most_square < splat(Nearest::reach(nearest))) & (numbers() < splat_i(count)));
+    for (; bits; bits &= bits - 1) Nearest::insert(nearest, most_square[__builtin_ctz(bits)], 0);
   }
-  const float limit = reach.far[wanted - 1] * (1.f + slack);
+  const float limit = Nearest::reach(nearest) * (1.f + slack);
   int64_t left = 0;
   for (int64_t i = 0; i < from.count; i += W) {
     uint32_t bits = bits_of(load(near + i) <= splat(limit));
