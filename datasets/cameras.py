@@ -267,7 +267,8 @@ class Cameras:
         fits = fits and not pixels.requires_grad
         if fits and native.usable(self._straight_rows, camera_ids, pixels):
             camera_ids, pixels = camera_ids.contiguous(), pixels.contiguous()
-            origins, directions = torch.empty(len(pixels), 3), torch.empty(len(pixels), 3)
+            origins = pixels.new_empty(len(pixels), 3)
+            directions = torch.empty_like(origins)
             inside = native.core().picture_rays(
                 self._straight_rows.data_ptr(),
                 len(self),

@@ -196,7 +196,7 @@ class Images:
             IndexError: A pixel lies beyond the last image.
         """
         if not self.in_memory and bool((self._start.index_select(0, camera_ids) < 0).any()):
-            result = torch.empty(len(x), 4)
+            result = torch.empty(len(x), 4, dtype=torch.float32)
             for i in set(camera_ids.tolist()):
                 here = camera_ids == i
                 result[here] = self.image(i)[y[here], x[here]]
@@ -211,7 +211,7 @@ class Images:
 
     def _gather(self, camera_ids: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Compute `gather` natively, of images in memory at full size."""
-        result = torch.empty(len(x), 4)
+        result = torch.empty(len(x), 4, dtype=torch.float32)
         inside = native.core().picture_gather(
             self._pixels.data_ptr(),
             *self._pixels.shape,
@@ -236,7 +236,7 @@ class Images:
             return None
         start = self._start.index_select(0, camera_ids)
         if not self.in_memory and bool((start < 0).any()):
-            result = torch.empty(len(x))
+            result = torch.empty(len(x), dtype=torch.float32)
             for i in set(camera_ids.tolist()):
                 here = camera_ids == i
                 result[here] = self._one(i)[1][y[here], x[here]].float()

@@ -73,9 +73,9 @@ class MeshDistance:
         """
         count = len(_checked(points))
         found = Closest(
-            torch.empty(count),
+            torch.empty(count, dtype=torch.float32),
             torch.empty(count, dtype=torch.int64),
-            torch.empty(count, 3),
+            torch.empty(count, 3, dtype=torch.float32),
         )
         for batch, part in _batches(points):
             if self._tree is None:
@@ -120,7 +120,7 @@ class MeshDistance:
 
     def _winding(self, points: Tensor, free: Tensor | None) -> Tensor:
         """Winding numbers; `free`: how far each point is from a closed mesh, around which they are constant."""
-        result = torch.empty(len(points))
+        result = torch.empty(len(points), dtype=torch.float32)
         for batch, part in _batches(points):
             if self._tree is None:
                 result[batch] = winding_reference(self.mesh, part).float()

@@ -6,7 +6,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from polyfield.fields.registry import Growing, ParameterGroup, Regularised, Resize, complete
+from polyfield.fields.registry import (
+    Following,
+    Growing,
+    ParameterGroup,
+    Regularised,
+    Resize,
+    complete,
+)
 
 __all__ = ["PartedField", "decode", "fill_slots"]
 
@@ -81,11 +88,11 @@ class PartedField(nn.Module):
             if isinstance(part, Regularised):
                 part.regularise(progress)
 
-    def grow(self, progress: float, occupied: Callable[[Tensor], Tensor]) -> list[Resize]:
-        """Let parts change their sizes if it is time to; `config` then says so.
+    def after_step(self, progress: float, occupied: Callable[[Tensor], Tensor]) -> list[Resize]:
+        """Let parts follow a step, and change their sizes if it is time to; `config` then says so.
 
         Args:
-            progress: Of the run, in [0, 1].
+            progress: Of the run at that step, in [0, 1].
             occupied: Says of points in [0, 1]^D which may hold something.
 
         Returns:
@@ -93,6 +100,8 @@ class PartedField(nn.Module):
         """
         resizes = []
         for name, part in self.parts().items():
+            if isinstance(part, Following):
+                part.follow(progress)
             change = part.grow(progress, occupied) if isinstance(part, Growing) else None
             if change is not None:
                 now = {**getattr(self.config, name), **change.config}

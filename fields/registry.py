@@ -11,10 +11,11 @@ A config names a part as `{"kind": "hash_grid", "levels": 8}`: the kind, and wha
 Encoders: `build(config, dim, generator) -> Encoder`. Gates: `build(config, dim, generator) -> Gate`. Heads:
 `build(config, inputs, outputs, generator) -> Head`.
 
-Parts may offer more. What data place before the first step: `Prepared`. A penalty of their own: `Regularised`. Sizes
-that change during training: `Growing`. Gates may close what they let nothing through (`Closing`), and encoders then
-drop what is read there alone (`Dropping`): see `polyfield.fields.pruning`. A native form, which makes rendering and
-training quicker: see `polyfield.fields.native_form`.
+Parts may offer more. What data place before the first step: `Prepared`. A penalty of their own: `Regularised`. Numbers
+that change with each step: `Following`. Sizes that change during training: `Growing`. Gates may close what they let
+nothing through (`Closing`), and encoders then drop what is read there alone (`Dropping`): see
+`polyfield.fields.pruning`. A native form, which makes rendering and training quicker: see
+`polyfield.fields.native_form`.
 """
 
 import pkgutil
@@ -37,6 +38,7 @@ __all__ = [
     "Closing",
     "Dropping",
     "Encoder",
+    "Following",
     "Gate",
     "Growing",
     "Head",
@@ -150,7 +152,23 @@ class Regularised(Protocol):
     """A part with a penalty of its own."""
 
     def regularise(self, progress: float) -> None:
-        """Add the gradient of the penalty to what the step has gathered; `progress` of the run is in [0, 1]."""
+        """Add the gradient of the penalty to what the step has gathered; `progress` of the run is in [0, 1].
+
+        Nothing that is saved may change: a run may end here, and begin again with this gradient.
+        """
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A part with numbers that are not trained and yet change with each step, such as a multiplier."""
+
+    def follow(self, progress: float) -> None:
+        """Change them. Called after every step, but not after a gradient that no step follows.
+
+        Args:
+            progress: Of the run at that step, in [0, 1].
+        """
         ...
 
 

@@ -139,5 +139,8 @@ def _check(
                 f"replay: {name} must be {dtype} in one dimension, but is {tensor.dtype} "
                 f"{list(tensor.shape)}."
             )
-    if not weights.dtype == sigma_gradient.dtype == color_gradient.dtype == samples.positions.dtype:
-        raise ShapeError("replay: positions, weights and gradients must be floats of one kind.")
+    floats = [weights, sigma_gradient, color_gradient, *([] if encoded is None else [encoded])]
+    if any(tensor.dtype != samples.positions.dtype for tensor in floats):
+        raise ShapeError(
+            "replay: positions, weights, gradients and encoded must be floats of one kind."
+        )

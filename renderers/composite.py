@@ -250,8 +250,9 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = [x.contiguous() for x in (sigma, rgb, t0, t1, ray_offsets, background)]
     rays = background.shape[0]
-    color, weights = torch.empty(rays, 3), torch.empty(sigma.shape[0])
-    depth, opacity, left = torch.empty(rays), torch.empty(rays), torch.empty(rays)
+    new = sigma.new_empty
+    color, weights = new(rays, 3), new(sigma.shape[0])
+    depth, opacity, left = new(rays), new(rays), new(rays)
     outputs = (color, depth, opacity, left, weights)
     native.core().composite_forward(
         *(x.data_ptr() for x in inputs), rays, *(x.data_ptr() for x in outputs)
@@ -280,7 +281,8 @@ def _backward(
         for x in (of_color, of_depth, of_opacity, of_left, of_weights)
     ]
     weights, left = weights.contiguous(), left.contiguous()
-    outputs = (torch.empty(sigma.shape), torch.empty(rgb.shape), torch.empty(background.shape))
+    new = sigma.new_empty
+    outputs = (new(sigma.shape), new(rgb.shape), new(background.shape))
     native.core().composite_backward(
         *(x.data_ptr() for x in inputs),
         background.shape[0],

@@ -172,8 +172,9 @@ def march_stretch(
         offsets.data_ptr(),
     )
     count = int(offsets[kept])
-    positions, t0, t1 = torch.empty(count, 3), torch.empty(count), torch.empty(count)
-    ray_ids = torch.empty(count, dtype=torch.int32)
+    new = origins.new_empty
+    positions, t0, t1 = new(count, 3), new(count), new(count)
+    ray_ids = new(count, dtype=torch.int32)
     marcher.fill(positions.data_ptr(), t0.data_ptr(), t1.data_ptr(), ray_ids.data_ptr())
     samples = Samples(positions, t0, t1, offsets[: kept + 1], ray_ids, directions[:kept])
     return Stretch(samples, resume[:kept])

@@ -194,7 +194,7 @@ class OccupancyGrid(torch.nn.Module):
             )
         cells = cells.contiguous()
         if native.usable(cells, self.box):
-            points = torch.empty(len(cells), 3)
+            points = self.box.new_empty(len(cells), 3)
             native.core().occupancy_points(
                 self.center.tolist(),
                 self.half_size.tolist(),

@@ -131,10 +131,11 @@ def trace(
         offsets.data_ptr(),
     )
     count, width = int(offsets[-1]), field.encoder.out_dim
-    positions, color = torch.empty(count, 3), torch.empty(count, 3)
-    t0, t1, sigma = torch.empty(count), torch.empty(count), torch.empty(count)
-    encoded = torch.empty(width, count) if keep_encoded else None
-    ray_ids = torch.empty(count, dtype=torch.int32)
+    new = origins.new_empty
+    positions, color = new(count, 3), new(count, 3)
+    t0, t1, sigma = new(count), new(count), new(count)
+    encoded = new(width, count) if keep_encoded else None
+    ray_ids = new(count, dtype=torch.int32)
     tracer.collect(
         offsets.data_ptr(),
         width,

@@ -187,7 +187,7 @@ class RadianceTask:
         if not self._placed and progress >= self.training.place:
             self._placed = True
             place_by_density(self._to_place(), self.renderer, self._generator)
-        resizes = self.field.grow(progress, self.renderer.occupied)
+        resizes = self.field.after_step(progress, self.renderer.occupied)
         if resizes:
             self.model.config["field"] = to_json(self.field.config)
         return resizes

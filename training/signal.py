@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from polyfield.config import to_json
 from polyfield.errors import ConfigError
 from polyfield.fields.model import Model
 from polyfield.fields.registry import ParameterGroup, Prepared, Resize
@@ -112,8 +113,11 @@ class SignalTask:
         return StepReport(loss.item(), square.item(), len(points), len(points))
 
     def after_step(self, step: int, progress: float) -> list[Resize]:
-        """Nothing follows an update: all of the cube holds something."""
-        return []
+        """Let the field follow the step, and grow; all of the cube may hold something."""
+        resizes = self.field.after_step(progress, _everywhere)
+        if resizes:
+            self.model.config["field"] = to_json(self.field.config)
+        return resizes
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The generator."""
@@ -125,3 +129,7 @@ class SignalTask:
 
     def finish(self) -> None:
         """The model is up to date."""
+
+
+def _everywhere(points: Tensor) -> Tensor:
+    return torch.ones(len(points), dtype=torch.bool)

@@ -1,5 +1,8 @@
 #include "kernels/rbf.h"
 
+#include <algorithm>
+#include <string>
+
 #include "bindings/module.h"
 #include "parallel.h"
 #include "rbf_scatter.h"
@@ -22,6 +25,11 @@ POLYFIELD_BINDINGS(rbf) {
       .def(py::init([](Address x, Address features, Address ids, Address centres, Address shapes, Address extent,
                        Address frequencies, int64_t rows, int dim, int channels, int neighbours, int kernel,
                        bool normalise, int64_t points) {
+        int64_t highest = -1;
+        for (int64_t i = 0; i < points * neighbours; ++i) highest = std::max<int64_t>(highest, at<const int32_t>(ids)[i]);
+        if (highest >= rows)
+          throw py::index_error("rbf: ids must be below " + std::to_string(rows) + ", the number of kernels, but reach " +
+                                std::to_string(highest) + ".");
         return RbfTask{{at<const float>(x), at<const int32_t>(ids), at<const float>(centres), at<const float>(shapes),
                         at<const float>(extent), at<const float>(features), at<const float>(frequencies), rows, dim,
                         channels, neighbours, static_cast<RbfKernel>(kernel), normalise},

@@ -1,6 +1,7 @@
 #include "kernels/sparse_grid.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "bindings/module.h"
 #include "parallel.h"
@@ -53,13 +54,14 @@ POLYFIELD_BINDINGS(sparse_grid) {
          Address weights, float scale, float eps, Address values, Address touched) {
         const SparseGridJob grid = job(side, rows, channels, index, table);
         const SparseGridVariation penalty = {at<const int32_t>(vertices), count, at<const float>(weights), scale, eps};
-        // A part has rows of its own; the rows of neighbours lie near those of the vertices.
+        // A part has rows of its own, about as many as the others have where rows rise with the vertices, as they do.
         const int parts = thread_count();
-        const auto row_of = [&](int64_t n) -> int64_t { return std::max(grid.index[penalty.vertices[n]], 0); };
+        std::vector<int64_t> ends(parts + 1, 0);
+        for (int part = 1; part < parts; ++part)
+          ends[part] = std::clamp<int64_t>(grid.index[penalty.vertices[count * part / parts]], ends[part - 1], rows);
+        ends[parts] = rows;
         parallel_tasks(parts, [&](int64_t part, int) {
-          const int64_t first = part == 0 ? 0 : row_of(count * part / parts);
-          const int64_t last = part + 1 == parts ? rows : row_of(count * (part + 1) / parts);
-          sparse_grid().variation(grid, penalty, first, last, at<float>(values), at<uint8_t>(touched));
+          sparse_grid().variation(grid, penalty, ends[part], ends[part + 1], at<float>(values), at<uint8_t>(touched));
         });
       },
       unlocked());

@@ -273,7 +273,8 @@ PF_INLINE bool share_side(const double* points, const float* free, int64_t m, in
   const double *a = points + 3 * m, *b = points + 3 * n, reach = free[m] > free[n] ? free[m] : free[n];
   double square = 0;
   for (int i = 0; i < 3; ++i) square += (a[i] - b[i]) * (a[i] - b[i]);
-  return square < 0.999 * reach * reach;  // the distance is rounded to float
+  // The distance is rounded to float; one that is too far for a float says nothing.
+  return reach <= 3e38 && square < 0.999 * reach * reach;
 }
 
 void winding(const MeshTreeView& tree, const double* points, const int32_t* order, const float* free, int64_t begin,

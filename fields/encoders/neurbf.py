@@ -1,5 +1,6 @@
 """NeuRBF (Chen et al. 2023): adaptive radial bases, placed where data need them, beside a grid."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,15 @@ from polyfield.fields.ops.rbf_neighbours import Neighbours
 from polyfield.fields.ops.rbf_placement import even_shapes, place_bases
 from polyfield.fields.ops.rbf_shape import KERNELS
 from polyfield.fields.ops.sparse_gradient import SparseGradient
-from polyfield.fields.registry import ParameterGroup, Prepared, build_encoder, complete
+from polyfield.fields.registry import (
+    Change,
+    Growing,
+    ParameterGroup,
+    Prepared,
+    Regularised,
+    build_encoder,
+    complete,
+)
 
 __all__ = ["Config", "NeuRbf", "build"]
 
@@ -101,6 +110,7 @@ class NeuRbf(nn.Module):
         self.shape = config.shape(dim)
         self.grid = None if config.grid is None else build_encoder(config.grid, dim, generator)
         self.out_dim = config.features + (0 if self.grid is None else self.grid.out_dim)
+        self._grid_config = config.grid or {}
         self._spread, self._initial = config.spread, config.initial_features
         count = _kernels(config, self.shape, self.out_dim, self.grid)
         extent = torch.ones(dim)
@@ -128,6 +138,8 @@ class NeuRbf(nn.Module):
         """Make the native form: see `polyfield.fields.native_form`. There is none with a bias."""
         index, bases, shape = self.neighbours().native_index, self.bases(), self.shape
         if not index or self.bias is not None or shape.dim != 3 or not native.usable(*bases):
+            return None
+        if not all(part.is_contiguous() for part in bases):
             return None
         frequencies = shape.sine_factors
         own = native.core().RbfPoints(
@@ -180,6 +192,20 @@ class NeuRbf(nn.Module):
         self.features.uniform_(-self._initial, self._initial, generator=generator)
         if isinstance(self.grid, Prepared):
             self.grid.prepare(points, weights, extent, generator)
+
+    def regularise(self, progress: float) -> None:
+        """Add the gradient of the grid's penalty, if it has one."""
+        if isinstance(self.grid, Regularised):
+            self.grid.regularise(progress)
+
+    def grow(self, progress: float, occupied: Callable[[Tensor], Tensor]) -> Change | None:
+        """Let the grid change its size, if it does; there remain as many kernels as there were."""
+        change = self.grid.grow(progress, occupied) if isinstance(self.grid, Growing) else None
+        if change is None:
+            return None
+        self._grid_config = {**self._grid_config, **change.config}
+        own = {"grid": self._grid_config, "kernels": len(self.centres), "stored": None}
+        return Change(own, change.resizes)
 
     def groups(self) -> list[ParameterGroup]:
         """List what is trained: the grid's own, the kernels' features, the bias."""

@@ -101,8 +101,10 @@ class Voxels(nn.Module):
         """Interpolate at points."""
         return sparse_grid(x, self.table, self.index, gradient=self.gradient)
 
-    def native_points(self) -> Any:
+    def native_points(self) -> Any | None:
         """Make the native form: see `polyfield.fields.native_form`."""
+        if not self.index.is_contiguous():
+            return None
         return native.core().SparseGridPoints(
             len(self.index),
             *self.table.shape,

@@ -95,6 +95,8 @@ class Saliency(nn.Module):
         self.register_buffer("multiplier", torch.zeros(()))
         self.register_buffer("alpha", torch.full((), config.alpha_start))
         self._cells = (config.side - 1,) * dim
+        # Of the mean of p over the target, as the last gradient saw it.
+        self._excess = torch.zeros(())
         if config.closed_below:
             bytes_of_cells = -(-((config.side - 1) ** dim) // 8)
             self.register_buffer("closed", torch.zeros(bytes_of_cells, dtype=torch.uint8))
@@ -177,21 +179,22 @@ class Saliency(nn.Module):
 
     @torch.no_grad()
     def regularise(self, progress: float) -> None:
-        """Add the gradient of rho / 2 max(0, s - C)^2 + multiplier (s - C), s the mean of p; then step the multiplier.
-
-        Args:
-            progress: Of the run, in [0, 1]; sets `alpha` for the next step.
-        """
-        config = self.config
+        """Add the gradient of rho / 2 max(0, s - C)^2 + multiplier (s - C), s the mean of p."""
+        del progress  # it is the same penalty all along
         p = self._vertex_saliency()
-        excess = p.mean() - config.target
-        pull = self.multiplier + config.penalty * excess.clamp(min=0)
+        self._excess = p.mean() - self.config.target
+        pull = self.multiplier + self.config.penalty * self._excess.clamp(min=0)
         gradient = p.sub_(p * p).mul_(pull / len(p))  # sigmoid' = p (1 - p)
         if self.grid.grad is None:
             self.grid.grad = gradient
         else:
             self.grid.grad += gradient
-        self.multiplier.add_(config.penalty * excess).clamp_(min=0)
+
+    @torch.no_grad()
+    def follow(self, progress: float) -> None:
+        """Step the multiplier by the excess that the penalty saw, and set `alpha` for the next step."""
+        config = self.config
+        self.multiplier.add_(config.penalty * self._excess).clamp_(min=0)
         self.alpha.fill_(config.alpha_start if progress < config.switch else config.alpha_end)
 
     def saliency(self) -> float:

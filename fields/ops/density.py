@@ -86,7 +86,7 @@ def _check(raw: Tensor, inside: Tensor) -> None:
 
 
 def _forward(raw: Tensor, inside: Tensor, gain: float) -> Tensor:
-    sigma = torch.empty(raw.shape[0])
+    sigma = raw.new_empty(raw.shape[0])
     native.core().exp_density(
         raw.data_ptr(), raw.stride(0), inside.data_ptr(), gain, LIMIT, len(sigma), sigma.data_ptr()
     )

@@ -131,7 +131,7 @@ def _features(
 ) -> Tensor:
     del values, touched  # for backward
     geometry = geometry_of(key)
-    out = torch.empty(geometry.out_dim, x.shape[0])
+    out = x.new_empty(geometry.out_dim, x.shape[0])
     out[active * geometry.features :].zero_()
     native.core().hash_grid_forward(
         *_job(geometry, active, x, along), table.data_ptr(), out.data_ptr()
@@ -181,7 +181,7 @@ def _table_gradient(
     x: Tensor, upstream: Tensor, along: Tensor | None, key: str, active: int
 ) -> Tensor:
     geometry = geometry_of(key)
-    values = torch.zeros(geometry.entries, geometry.features)
+    values = x.new_zeros(geometry.entries, geometry.features)
     _scatter(x, upstream, along, values, None, key, active)
     return values
 

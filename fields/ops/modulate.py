@@ -84,7 +84,7 @@ def _job(z: Tensor, scale: Tensor, shift: Tensor, normalise: bool) -> tuple[Any,
 
 
 def _forward(z: Tensor, scale: Tensor, shift: Tensor, normalise: bool) -> Tensor:
-    out = torch.empty(z.shape)
+    out = z.new_empty(z.shape)
     alive, job = _job(z, scale, shift, normalise)
     native.core().modulate_forward(*job, out.data_ptr())
     del alive
@@ -95,7 +95,7 @@ def _backward(
     upstream: Tensor, z: Tensor, scale: Tensor, shift: Tensor, normalise: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     upstream = upstream.contiguous()
-    to_z, to_scale, to_shift = torch.empty(z.shape), torch.empty(len(z)), torch.empty(len(z))
+    to_z, to_scale, to_shift = z.new_empty(z.shape), z.new_empty(len(z)), z.new_empty(len(z))
     alive, job = _job(z, scale, shift, normalise)
     native.core().modulate_backward(
         *job, upstream.data_ptr(), to_z.data_ptr(), to_scale.data_ptr(), to_shift.data_ptr()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ShapeError
+from polyfield.fields.ops.floats import check_floats
 from polyfield.fields.ops.rbf_shape import KERNELS, RadialBases, RbfShape, shape_of
 from polyfield.fields.ops.sparse_gradient import SparseGradient, check_table
 from polyfield.fields.ops.table_operation import TableOperation
@@ -50,6 +51,7 @@ def rbf(
 
     Raises:
         ShapeError: A tensor has the wrong shape, dtype or device.
+        IndexError: There are not as many kernels as the ids name.
 
     Holds:
         With all kernels holding v, normalised and without sines, features are v. At a centre its kernel is 1. Permuting
@@ -115,6 +117,7 @@ def _check(
         raise ShapeError(
             f"rbf: ids must be [{len(x)}, {shape.neighbours}] of int32, but is {list(ids.shape)} of {ids.dtype}."
         )
+    check_floats("rbf", **bases._asdict())
     rows = len(bases.centres)
     check_table("rbf", x, features, (rows, shape.channels), gradient)
     wanted = ((rows, shape.dim), (rows, shape.entries), (shape.dim,))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from polyfield import native
 from polyfield.errors import ConfigError, ShapeError
+from polyfield.fields.ops.floats import check_floats
 from polyfield.fields.ops.rbf_shape import MOST_NEIGHBOURS
 
 __all__ = ["Neighbours", "nearest_reference"]
@@ -34,7 +35,7 @@ class Neighbours:
 
     Raises:
         ConfigError: There are fewer than K centres, or K is out of range.
-        ShapeError: The centres have not 1 to 3 coordinates, or the extent has another number.
+        ShapeError: The centres have not 1 to 3 coordinates, or the extent has another number; or one is not of floats.
 
     Example:
         >>> corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -52,6 +53,7 @@ class Neighbours:
                 f"Neighbours: centres must be [M, 1 to 3] and extent as long as one of them, but are "
                 f"{list(centres.shape)} and {list(extent.shape)}."
             )
+        check_floats("Neighbours", centres=centres, extent=extent)
         if not 1 <= count <= MOST_NEIGHBOURS or len(centres) < count:
             raise ConfigError(
                 f"There can be 1 to {MOST_NEIGHBOURS} neighbours, and at least as many centres; not {count} neighbours "
@@ -75,12 +77,13 @@ class Neighbours:
         """Number the nearest centres of points, near to far, int32; -1 for a point that is not finite.
 
         Raises:
-            ShapeError: The points have another number of coordinates than the centres.
+            ShapeError: The points have another number of coordinates than the centres, or are not of floats.
         """
         if x.dim() != 2 or x.shape[1] != self.centres.shape[1]:
             raise ShapeError(
                 f"Neighbours: x must be [N, {self.centres.shape[1]}], but is {list(x.shape)}."
             )
+        check_floats("Neighbours", x=x)
         x = x.detach()
         if self._index is None or not native.usable(x):
             return nearest_reference(x, self.centres, self.extent, self.count)

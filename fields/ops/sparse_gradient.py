@@ -47,7 +47,7 @@ class SparseGradient:
     touched: UInt8[Tensor, " lines"]
 
     def __init__(self, table: Float[Tensor, "E F"]):
-        fresh = torch.empty(table.shape, device=table.device)
+        fresh = torch.empty(table.shape, dtype=torch.float32, device=table.device)
         self.values = native.prefer_large_pages(fresh).zero_()
         lines = -(-table.numel() // LINE)
         self.touched = torch.zeros(lines, dtype=torch.uint8, device=table.device)

@@ -105,7 +105,7 @@ class TableOperation:
 
     def _features(self, *arguments: Any) -> Tensor:
         (x, table, *rest), _ = self._parts(arguments)
-        out = torch.empty(x.shape[0], self._width(table, *rest))
+        out: Tensor = x.new_empty(x.shape[0], self._width(table, *rest))
         self._kernel("forward", x, table, *rest)(out.data_ptr())
         return out
 

@@ -176,6 +176,11 @@ def test_points_beyond_all_measure():
     assert huge.distance.tolist() == [math.inf]
 
 
+def test_a_point_beyond_all_measure_shares_its_side_with_no_other():
+    points = torch.tensor([[-3e38, -3e38, -3e38], [0.1, 0.1, 0.1], [0.05, 0.1, 0.1]])
+    assert (MeshDistance(SPHERE).signed(points)[1:] < 0).all()
+
+
 @pytest.mark.parametrize("far", [-1e300, -1e20, -1e17, -1e8, 1e17, 1e300])
 def test_a_point_far_away_does_not_hide_the_mesh_from_the_next(far):
     """A search begins where the one before it ended, which from far away is nowhere: it found no face at all."""

@@ -44,7 +44,7 @@ def test_all_that_can_grow_is_here():
     kinds = registry.kinds("encoders")
     built = {kind: registry.build_encoder({"kind": kind}, 3, Generator()) for kind in kinds}
     growing = {kind for kind, part in built.items() if isinstance(part, registry.Growing)}
-    assert growing == set(GROWN)
+    assert growing == {*GROWN, "neurbf"}  # which hands it on to its grid: see below
 
 
 @every_kind
@@ -126,7 +126,7 @@ def model_of(kind: str) -> Model:
 @pytest.mark.parametrize("occupied", [everywhere, ball])
 def test_a_grown_field_survives_its_file(kind, occupied, tmp_path):
     model = model_of(kind)
-    assert model.module.grow(1.0, occupied)  # type: ignore[operator]
+    assert model.module.after_step(1.0, occupied)  # type: ignore[operator]
     model.config["field"]["encoder"] = model.module.config.encoder  # type: ignore[union-attr]
     part: Any = model.module.encoder
     part.table.data = torch.randn(part.table.shape, generator=Generator().manual_seed(1))
@@ -264,3 +264,21 @@ def test_a_file_with_a_broken_index_is_refused(tmp_path: Path):
         tensor_file.write(path, {**tensors, "weights.encoder.index": index}, note)
         with pytest.raises(DataError, match="must number its 729 kept vertices in their order"):
             model_file.load(path)
+
+
+def test_a_grid_beside_radial_bases_grows_and_is_penalised() -> None:
+    config = {
+        "kind": "neurbf",
+        "grid": {"kind": "vm", **GROWN["vm"], "sparsity": 0.1},
+        "stored": 20_000,
+    }
+    part: Any = registry.build_encoder(config, 3, Generator().manual_seed(0))
+    part.regularise(0.0)
+    assert part.grid.gradient.touched.any()
+    kernels = len(part.centres)
+    assert part.grow(0.4, everywhere) is None
+    change = part.grow(0.5, everywhere)
+    assert change.resizes[0].new is part.grid.table
+    again = registry.build_encoder({**config, **change.config}, 3, Generator())
+    assert again.grid.side == 17
+    assert len(again.centres) == kernels

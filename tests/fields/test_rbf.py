@@ -297,6 +297,19 @@ def test_tensors_that_do_not_fit_are_refused():
         ((x, ids.long(), features, bases), "of torch.int64"),
         ((x, ids, features[:, :7], bases), r"must be \[200, 8\]"),
         ((x, ids, features, short), r"shapes must be \[200, 3\]"),
+        ((x, ids, features, bases._replace(extent=torch.ones(2).int())), "must be of floats"),
     ):
         with pytest.raises(ShapeError, match=sentence):
             rbf(*arguments, shape)
+
+
+@pytest.mark.parametrize("channels", [8, 5])
+def test_kernels_that_are_not_there_are_refused(channels):
+    """The kernel would read, and add to, what lies behind its tables."""
+    shape = RbfShape(2, channels, 4)
+    x, ids, features, bases = case(shape, 5)
+    for wrong in (200, 2**31 - 1):
+        some = ids.clone()
+        some[3, 1] = wrong
+        with pytest.raises(IndexError):
+            rbf(x, some, features, bases, shape)

@@ -143,3 +143,16 @@ def test_what_cannot_be_is_refused(centres, extent, count, error, sentence):
 def test_points_of_another_size_are_refused():
     with pytest.raises(ShapeError, match=r"x must be \[N, 2\]"):
         Neighbours(torch.zeros(3, 2), torch.ones(2), 1)(torch.zeros(5, 3))
+
+
+def test_whole_numbers_are_refused():
+    """Their bytes would be read as those of floats."""
+    corners, side = torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.ones(2)
+    for wrong in (
+        lambda: Neighbours(corners.long(), side, 1),
+        lambda: Neighbours(corners, side.long(), 1),
+    ):
+        with pytest.raises(ShapeError, match="must be of floats"):
+            wrong()
+    with pytest.raises(ShapeError, match="x must be of floats"):
+        Neighbours(corners, side, 1)(torch.tensor([[1, 0]]))

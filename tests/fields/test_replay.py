@@ -257,3 +257,9 @@ def test_what_does_not_fit_is_named(place: int, change: Any, message: str) -> No
 @pytest.mark.parametrize("name", NATIVES)
 def test_presets_have_a_native_form(name: str) -> None:
     assert point_field(field(name, Box((-1.0,) * 3, (1.0,) * 3))) is not None
+
+
+def test_features_of_other_floats_are_named() -> None:
+    made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
+    with pytest.raises(ShapeError, match="encoded must be floats of one kind"):
+        replay(made, *batch(30), torch.zeros(made.encoder.out_dim, 30, dtype=torch.float16))

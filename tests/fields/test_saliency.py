@@ -85,6 +85,7 @@ def test_the_penalty_has_the_gradient_of_its_formula() -> None:
     # Sums of 729 numbers in float32.
     added = (part.grid.grad - before).double()
     assert torch.allclose(added, leaf.grad, atol=3e-7)  # the last digits of `before`
+    part.follow(0.0)
     assert part.multiplier.item() == pytest.approx(0.2 + 0.5 * excess.item(), rel=1e-6)
 
 
@@ -95,6 +96,7 @@ def test_below_the_target_the_multiplier_falls_to_zero_and_no_further() -> None:
     seen = []
     for _ in range(4):
         part.regularise(0.0)
+        part.follow(0.0)
         seen.append(part.multiplier.item())
     assert seen[0] == pytest.approx(0.03 - 0.1 * (0.9 - 0.7310586), rel=1e-4)
     assert seen[1:] == [0.0, 0.0, 0.0]
@@ -107,8 +109,9 @@ def test_below_the_target_the_multiplier_falls_to_zero_and_no_further() -> None:
 def test_the_factor_grows_steeper_and_its_state_is_kept() -> None:
     part = gate(switch=0.5)
     part.regularise(0.49)
+    part.follow(0.49)
     assert part.alpha.item() == 1e4
-    part.regularise(0.5)
+    part.follow(0.5)
     assert part.alpha.item() == 1e5
     again = gate(switch=0.5)
     again.load_state_dict(part.state_dict())
@@ -132,8 +135,9 @@ def test_on_a_toy_it_reaches_its_target_and_keeps_the_shell() -> None:
         optimiser.zero_grad()
         (1 - torch.sigmoid(part.grid[shell])).square().mean().backward()
         part.regularise(step / 400)
-        assert part.multiplier >= 0
         optimiser.step()
+        part.follow(step / 400)
+        assert part.multiplier >= 0
     p = torch.sigmoid(part.grid.detach()).flatten()
     assert part.saliency() <= 1.1 * 0.04
     assert p[shell].mean() > 0.5

@@ -286,3 +286,15 @@ def test_a_total_variation_that_does_not_fit_is_refused():
             add_total_variation(sparse, table, index, vertices, weights)
     with pytest.raises(ShapeError, match=r"weights \[3\]"):
         add_total_variation(sparse, table, index, torch.zeros(1, dtype=torch.int32), weights[:2])
+
+
+@pytest.mark.parametrize("threads", [1, 3, 5])
+def test_the_total_variation_of_rows_in_any_order(threads):
+    """Threads share the rows, which need not rise with the vertices that they belong to."""
+    table = torch.rand(27, 4, generator=Generator().manual_seed(3))
+    index = torch.arange(26, -1, -1, dtype=torch.int32).view(3, 3, 3)
+    vertices, weights = torch.arange(27, dtype=torch.int32), torch.ones(4)
+    sparse, exact = SparseGradient(table), table.clone().requires_grad_()
+    with_threads(threads, lambda: add_total_variation(sparse, table, index, vertices, weights))
+    total_variation(exact, index, vertices, weights).backward()
+    assert torch.allclose(sparse.values, exact.grad, rtol=1e-5, atol=1e-6)

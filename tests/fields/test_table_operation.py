@@ -67,3 +67,19 @@ def test_operators_are_registered_in_full(name: str) -> None:
     ):
         found = torch.library.opcheck(operator[suffix], (*arguments, *key), test_utils=QUICK)
         assert set(found.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_results_are_of_the_kind_of_what_came_in(name: str) -> None:
+    """Whatever torch makes where nothing is said: a kernel would write beyond an array of two-byte numbers."""
+    x, table, frozen, key = ARGUMENTS[name]()
+    run = getattr(torch.ops.polyfield, name)
+    expected = run(x, table, *frozen, None, None, *key)
+    before = torch.get_default_dtype()
+    try:
+        for dtype in (torch.float64, torch.bfloat16):
+            torch.set_default_dtype(dtype)
+            assert torch.equal(run(x, table, *frozen, None, None, *key), expected)
+            assert SparseGradient(table).values.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(before)

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from polyfield.datasets.builtin import builtin_scene
+from polyfield.datasets.pictures import save_png
 from polyfield.datasets.scene import Scene
 from polyfield.errors import PolyfieldError
 from polyfield.fields import model_file, tensor_file
 from polyfield.training.api import evaluate, train
+from polyfield.training.fit import fit
 from polyfield.training.loop import Control
 
 GROWTH = "[[0.2, 16], [0.5, 24]]"
@@ -29,6 +31,16 @@ RUNS = {
         'field.encoder={"kind": "voxels", "channels": 4, "side": 8, "smooth_rest": 0.001, "sides": %s}',
     ),
 }
+# A gate's multiplier and steepness change with each step and are not trained.
+HOLLOW = (
+    "field.gate.side=9",
+    "field.gate.penalty=0.1",
+    "field.gate.switch=0.4",
+    "field.encoder.levels=3",
+    "field.encoder.log2_table=12",
+    "train.samples=4096",
+    "render.resolution=32",
+)
 every_run = pytest.mark.parametrize("name", RUNS)
 
 
@@ -136,3 +148,34 @@ def test_a_state_from_before_fields_grew_goes_on(scene: Scene, tmp_path: Path) -
     del note["values"]["field"]
     tensor_file.write(run / "state.safetensors", tensors, note)
     assert train(scene, out=run, resume=True).step == 10
+
+
+@pytest.mark.parametrize("stop", [5, 16])
+def test_a_run_with_a_gate_that_is_resumed_ends_with_the_same_bits(
+    scene: Scene, tmp_path: Path, stop: int
+) -> None:
+    options: dict[str, Any] = {"field": "hollow", "steps": 40, "changes": HOLLOW}
+    train(scene, out=tmp_path / "whole", **options)
+    first = train(scene, out=tmp_path / "cut", control=Control(stop=StopAfter(stop)), **options)
+    assert (first.interrupted, first.step) == (True, stop)
+    train(scene, out=tmp_path / "cut", resume=True)
+    whole, cut = state_of(tmp_path / "whole"), state_of(tmp_path / "cut")
+    assert float(whole["weights.gate.multiplier"]) > 0
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_what_is_fitted_grows_too(tmp_path: Path) -> None:
+    save_png(
+        tmp_path / "image.png", torch.rand(20, 30, 3, generator=torch.Generator().manual_seed(0))
+    )
+    changes = [f'field.encoder={{"kind": "vm", "channels": 4, "side": 8, "sides": {GROWTH}}}']
+    options: dict[str, Any] = {"kind": "sphere", "steps": 40, "changes": changes}
+    fit(tmp_path / "image.png", out=tmp_path / "whole", **options)
+    assert field_of(tmp_path / "whole")["encoder"]["side"] == 24
+    first = fit(
+        tmp_path / "image.png", out=tmp_path / "cut", control=Control(stop=StopAfter(15)), **options
+    )
+    assert field_of(first.run)["encoder"]["side"] == 16
+    fit(None, out=tmp_path / "cut", resume=True)
+    whole, cut = state_of(tmp_path / "whole"), state_of(tmp_path / "cut")
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
