@@ -15,7 +15,7 @@ from polyfield.datasets.mesh import Placement
 from polyfield.datasets.mesh_distance import MeshDistance
 from polyfield.datasets.mesh_file import read_mesh
 from polyfield.datasets.shape_metrics import inside_near, inside_uniform, iou, normal_error
-from polyfield.datasets.surface_samples import ShapeSamples, surface_points
+from polyfield.datasets.surface_samples import ShapeSamples, outward, surface_points
 from polyfield.fields.model import Model
 from polyfield.fields.signal import Solid
 
@@ -130,7 +130,8 @@ def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -
 
     Returns:
         "iou" of 2^22 points of the cube, "iou_near" of 2^20 points within 0.02 of the surface, and "normal_error", the
-        mean angle in degrees between the field's gradient and the faces' normals on 2^17 points of the surface.
+        mean angle in degrees between the field's gradient and the faces' normals, turned outwards, on 2^17 points of
+        the surface.
     """
     generator = Generator().manual_seed(_COMPARED_SEED)
 
@@ -144,11 +145,12 @@ def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -
             (gradient,) = torch.autograd.grad(outside(points).sum(), points)
         return gradient
 
+    distance = shape.distance
     return {
-        "iou": iou(outside, inside_uniform(shape.distance, generator, _UNIFORM)),
-        "iou_near": iou(outside, inside_near(shape.distance, generator, _NEAR, _REACH)),
+        "iou": iou(outside, inside_uniform(distance, generator, _UNIFORM)),
+        "iou_near": iou(outside, inside_near(distance, generator, _NEAR, _REACH)),
         "normal_error": normal_error(
-            slope, surface_points(shape.distance.mesh, _NORMALS, generator)
+            slope, outward(surface_points(distance.mesh, _NORMALS, generator), distance)
         ),
     }
 

@@ -49,6 +49,15 @@ def ball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def inside_out(mesh: Path, folder: Path) -> Path:
+    """The same with the corners of its faces in reverse."""
+    path = folder / "inside_out.obj"
+    lines = (line.split() for line in mesh.read_text().splitlines())
+    turned = (words[:1] + words[:0:-1] if words[0] == "f" else words for words in lines)
+    path.write_text("".join(" ".join(words) + "\n" for words in turned))
+    return path
+
+
 def short(mesh: Path, out: Path, **options: Any) -> Any:
     return fit(mesh, out=out, **{"steps": 40, "changes": SMALL, **options})
 
@@ -69,6 +78,13 @@ def test_a_mesh_becomes_a_distance(ball: Path, tmp_path: Path) -> None:
     assert (near, at) == (pytest.approx(-0.09, abs=0.04), pytest.approx(0.01, abs=0.04))
     assert -1.3 < middle < -0.4
     assert evaluate(tmp_path / "run")["iou"] == metrics["iou"]
+
+
+def test_a_mesh_turned_inside_out_is_the_same_body(ball: Path, tmp_path: Path) -> None:
+    turned = inside_out(ball, tmp_path)
+    metrics = short(turned, tmp_path / "run", steps=250).metrics
+    assert metrics["iou"] > 0.98
+    assert metrics["normal_error"] < 40.0  # by the faces' own normals: above 140
 
 
 def test_a_mesh_becomes_an_occupancy(ball: Path, tmp_path: Path) -> None:
