@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from polyfield.datasets.mesh import Mesh
 from polyfield.datasets.shape_metrics import normal_error
-from polyfield.datasets.surface_samples import surface_points
+from polyfield.datasets.surface_samples import outward, surface_points
 from polyfield.fields import model_file
 from polyfield.training.shape_fit import load
 
@@ -57,7 +57,7 @@ def main() -> None:
     generator = Generator().manual_seed(30)
     distance = load(args.mesh).distance
     area, inside = float(distance.mesh.areas.sum()), volume(distance.mesh)
-    surface = surface_points(distance.mesh, args.points, generator)
+    surface = outward(surface_points(distance.mesh, args.points, generator), distance)
     along = REACH * (2 * torch.rand(args.points, 1, generator=generator) - 1)
     near = surface.positions + along * surface.normals
     near_truth = distance.signed(near) < 0

@@ -56,14 +56,15 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "H W C"]:
     """Decode an image: C is 3, or 4 (straight RGB and alpha) where the file can be transparent.
 
     Grey becomes three equal channels, a palette its colours; of 16-bit channels the upper 8 bits
-    are kept. The first picture of an animation is taken.
+    are kept, but for colours of a PPM, which are rounded. The first picture of an animation is
+    taken.
 
     Raises:
         DataError: As `read_header`, or the pixels are cut off or corrupt.
     """
     with _opened(path) as image:
         header = _header(path, image)
-        if image.mode in _GREY_16:
+        if _is_grey_16(image):
             grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=-1)
         # A copy: the decoder's buffer goes with the image.
@@ -120,7 +121,7 @@ def _large_images_are_fine() -> Iterator[None]:
 
 
 def _header(path: Path, image: Image.Image) -> Header:
-    if image.mode not in _WITH_ALPHA | _OPAQUE | _GREY_16:
+    if image.mode not in _WITH_ALPHA | _OPAQUE and not _is_grey_16(image):
         raise DataError(
             f"The image {path} has the colour mode {image.mode}, whose colours on a screen would "
             "be a guess; save it as RGB, RGBA or grey."
@@ -128,5 +129,13 @@ def _header(path: Path, image: Image.Image) -> Header:
     width, height = image.size
     if width < 1 or height < 1:
         raise DataError(f"The image {path} has no pixels ({width}x{height}).")
-    named = "transparency" in image.info and image.mode not in _GREY_16
+    named = "transparency" in image.info and not _is_grey_16(image)
     return Header(width, height, image.mode in _WITH_ALPHA or named)
+
+
+def _is_grey_16(image: Image.Image) -> bool:
+    """Whether it is grey from 0 to 65535.
+
+    Pillow gives that as 32-bit integers of a PGM, whatever its largest value is; those of other files may be anything.
+    """
+    return image.mode in _GREY_16 or (image.mode == "I" and image.format == "PPM")

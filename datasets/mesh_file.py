@@ -3,8 +3,7 @@
 Polygons are cut into triangles, the parts of a scene are joined, colours and textures are left aside.
 """
 
-import mmap
-import re
+import io
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from polyfield.datasets.mesh import Mesh, clean_mesh
+from polyfield.datasets.obj_faces import with_absolute_faces
 from polyfield.errors import DataError, InputError, nearest
 
 __all__ = ["FORMATS", "read_mesh"]
@@ -54,7 +54,9 @@ def _parsed(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
     try:
         options: dict[str, Any] = {"skip_materials": True} if kind in ("obj", "glb") else {}
-        scene = trimesh.load_scene(str(path), file_type=kind, process=False, **options)
+        text = with_absolute_faces(path) if kind == "obj" else None
+        source = str(path) if text is None else io.BytesIO(text)
+        scene = trimesh.load_scene(source, file_type=kind, process=False, **options)
         parts = [_part(scene, node) for node in scene.graph.nodes_geometry]
         if not any(len(faces) for _, faces in parts):
             raise DataError(f"The mesh {path} has no faces; is it a point cloud, or cut off?")
@@ -73,13 +75,8 @@ def _parsed(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_text(path: Path, kind: str) -> None:
-    """Refuse what the parsers let pass: text with fewer rows than its head promises, vertices counted from 0."""
-    if kind == "obj":
-        if _names_vertex_0(path):
-            raise DataError(
-                f"The mesh {path} has a face of vertex 0, but OBJ counts from 1; is it damaged?"
-            )
-    elif kind in ("off", "ply"):
+    """Refuse what the parsers let pass: text with fewer rows than its head promises."""
+    if kind in ("off", "ply"):
         with path.open(encoding="latin-1") as file:
             promised = _off_rows(file) if kind == "off" else _ply_rows(file)
             present = sum(1 for line in file if line.strip()) if promised else 0
@@ -88,11 +85,6 @@ def _check_text(path: Path, kind: str) -> None:
                 f"The mesh {path} is cut off or damaged: its head promises {sum(promised):,} rows of vertices and "
                 f"faces, but {present:,} are there."
             )
-
-
-def _names_vertex_0(path: Path) -> bool:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return re.search(rb"(?m)^f[^\r\n]*?[ \t]0+([/\s]|\Z)", text) is not None
 
 
 def _off_rows(file: TextIO) -> list[int]:

@@ -90,7 +90,7 @@ def normal_error(
 
     Args:
         gradient: Of a field that grows outwards. Where it is 0 or not finite it has no direction: 90 degrees.
-        surface: Points with the normals of their faces (`surface_points`).
+        surface: Points with normals that point outwards (`surface_points`, `outward`).
 
     Returns:
         Degrees, in [0, 180].

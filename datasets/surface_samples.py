@@ -3,7 +3,7 @@
 Axes: N points.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float32, Int64
@@ -18,6 +18,7 @@ __all__ = [
     "SurfacePoints",
     "distance_samples",
     "occupancy_samples",
+    "outward",
     "surface_points",
     "unsigned_samples",
 ]
@@ -28,6 +29,7 @@ _CLOSE, _NEAR, _UNIFORM = 4, 3, 1
 _ROW = _CLOSE + _NEAR + _UNIFORM
 _SIGMA = 0.01  # of the noise near the surface; NeuRBF's
 _SIGMA_CLOSE = 0.001  # of the noise close to it, where NeuRBF has none
+_OFF = 1e-5  # of the mesh's longest side: so far off the surface its sides are told apart
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class SurfacePoints:
     Attributes:
         positions: On the mesh, but for rounding.
         faces: The face of each.
-        normals: Unit normal of that face.
+        normals: Unit normal of that face, by the way in which it is wound.
     """
 
     positions: Float32[Tensor, "N 3"]
@@ -62,6 +64,26 @@ def surface_points(mesh: Mesh, count: int, generator: Generator) -> SurfacePoint
     weights = torch.stack([1 - root, root * (1 - share), root * share], 1)
     positions = (mesh.vertices[mesh.faces[faces]] * weights[:, :, None]).sum(1)
     return SurfacePoints(positions.float(), faces, mesh.normals_of(faces).float())
+
+
+def outward(surface: SurfacePoints, distance: MeshDistance) -> SurfacePoints:
+    """Turn around normals of faces that are wound the wrong way.
+
+    There the inside (`MeshDistance.signed`) lies before them, and the mesh winds backwards. How often it winds is asked
+    on both sides of a point, not only which of them is inside: where walls and gaps are thinner than the step between
+    the sides, that would turn right normals too.
+
+    Args:
+        surface: Points on the mesh.
+        distance: To the mesh.
+    """
+    low, high = distance.mesh.box
+    normals = surface.normals.double()
+    step = _OFF * float((high - low).max()) * normals
+    places = surface.positions.double()
+    before, behind = distance.winding(places + step), distance.winding(places - step)
+    wrong = (torch.minimum(before, behind) < -0.5) & (before + behind < 0)
+    return replace(surface, normals=torch.where(wrong[:, None], -surface.normals, surface.normals))
 
 
 @dataclass(frozen=True)

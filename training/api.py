@@ -82,7 +82,7 @@ def train(
         changes: Settings such as "field.encoder.levels=8".
         save_every: Most seconds between saves; the first ones come sooner.
         resume: Go on with the run in `out`.
-        overwrite: Replace what is in `out`.
+        overwrite: Replace the run in `out`.
         threads: Number of threads; None: as torch has it.
         on_progress: Told how it goes.
         control: Stops, pauses or saves from outside.

@@ -99,7 +99,7 @@ def compare_picture(
 ) -> dict[str, Any]:
     """Compare the picture that a field gives with an image.
 
-    Values are clamped to what the image can hold. With transparency both are put on white.
+    Values are clamped to what the image can hold. Of both, what has transparency is put on white.
 
     Args:
         model: Of an image or a sphere.
@@ -164,9 +164,12 @@ def _unseen(image: PictureSource, rows: slice) -> Bool[Tensor, "R W"]:
 
 
 def on_white(values: Float[Tensor, "H W C"], image: PictureSource) -> Float[Tensor, "H W 3"]:
-    """Turn values of the image, or of a field of it, into a picture in [0, 1]: clamped, transparency on white."""
+    """Turn values of the image, or of a field, into a picture in [0, 1]: clamped, transparency on white.
+
+    Only values of four channels have transparency: a field may have been fitted to another image than this.
+    """
     values = values.clamp(0.0, image.peak)
-    if image.channels == 4:
+    if values.shape[-1] == 4:
         values = values[..., :3] + (1.0 - values[..., 3:])
     return values / image.peak
 

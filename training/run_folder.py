@@ -26,6 +26,7 @@ from polyfield.fields import tensor_file
 from polyfield.files import is_half, read_json, write_json
 from polyfield.training.lock import FolderLock
 from polyfield.training.log import Log, read_log
+from polyfield.training.saved_run import is_of_a_run
 
 __all__ = ["RunFolder"]
 
@@ -65,13 +66,14 @@ class RunFolder:
 
         Args:
             path: Folder; its parents are made too.
-            overwrite: Take a folder with an older run in it and delete that run's files (no others). Call this only
-                when all other input has been checked, so that a typing error costs nobody a run.
+            overwrite: Take a folder with an older run in it, known by its config.json, and delete that run's files (no
+                others). Call this only when all other input has been checked, so that a typing error costs nobody a
+                run.
             resume: Go on with the run that is in it.
 
         Raises:
             InputError: It is not empty and neither was asked for, cannot be written to, is no folder, holds no run to
-                resume, both were asked for, or another process writes to it.
+                resume or, not being empty, to overwrite, both were asked for, or another process writes to it.
         """
         path = Path(path)
         cls.check(path, overwrite=overwrite, resume=resume)
@@ -124,16 +126,23 @@ class RunFolder:
             raise InputError(
                 f"{path} holds no run to resume: it has no {CONFIG}. Leave --resume away to start."
             )
-        if resume or overwrite or not present:
+        if resume or not present:
             return
         try:
             names = {entry.name for entry in path.iterdir() if not _is_half(entry.name)}
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-        if names - {FolderLock.NAME}:
+        if not names - {FolderLock.NAME}:
+            return
+        if not overwrite:
             raise InputError(
                 f"{path} is not empty. Go on with --resume, replace it with --overwrite, "
                 "or choose another --out."
+            )
+        if not _holds_run(path):
+            raise InputError(
+                f"{path} is not empty, but holds no run that --overwrite could replace: it has no {CONFIG} of one. "
+                "Choose another --out, or empty it yourself."
             )
 
     # --- writing
@@ -274,11 +283,19 @@ class RunFolder:
                 entry.unlink()
 
     def _clear(self) -> None:
-        # The state goes last but for the config: a kill in between leaves an older run that resumes or one that
-        # is plainly over, never a new config with an old state.
+        # The config goes last, for a run is known by it, and the state before it: a kill in between leaves an older run
+        # that resumes or one that is plainly over, never a new config with an old state.
+        shutil.rmtree(self.path / RENDERS, ignore_errors=True)
         for name in (METRICS, MODEL, LOG, STATE, CONFIG):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / RENDERS, ignore_errors=True)
+
+
+def _holds_run(path: Path) -> bool:
+    """Whether what lies there under our names is ours."""
+    try:
+        return is_of_a_run(read_json(path / CONFIG))
+    except (InputError, DataError):
+        return False
 
 
 def _values(file: Path, note: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """What config.json of every run holds, whatever it trains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from polyfield.errors import ConfigError
 
-__all__ = ["SavedRun"]
+__all__ = ["SavedRun", "is_of_a_run"]
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,13 @@ class SavedRun:
                 raise ConfigError(f"The run's model lacks {key!r}.")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"The seed must be in 0..2147483647, but is {self.seed}.")
+
+
+def is_of_a_run(data: Any) -> bool:
+    """Whether JSON is what config.json of a run holds, be it of another version: it has all that every run has.
+
+    Example:
+        >>> is_of_a_run({"model": {}, "train": {}})
+        False
+    """
+    return isinstance(data, dict) and all(field.name in data for field in fields(SavedRun))

@@ -1,7 +1,7 @@
 """Fitting fields to a mesh: what signed distances and occupancy have in common."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from polyfield.config import to_json
+from polyfield.config import from_json, to_json
 from polyfield.datasets.fingerprint import file_fingerprint
-from polyfield.datasets.mesh import Placement
+from polyfield.datasets.mesh import Mesh, Placement
 from polyfield.datasets.mesh_distance import MeshDistance
 from polyfield.datasets.mesh_file import read_mesh
 from polyfield.datasets.shape_metrics import inside_near, inside_uniform, iou, normal_error
-from polyfield.datasets.surface_samples import ShapeSamples, surface_points
+from polyfield.datasets.surface_samples import ShapeSamples, outward, surface_points
+from polyfield.errors import InputError
 from polyfield.fields.model import Model
 from polyfield.fields.signal import Solid
 
@@ -124,14 +125,19 @@ def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -
 
     Args:
         model: Of which values.
-        shape: The truth.
+        shape: The truth; it is compared where the mesh that the field learnt was placed.
         level: Of the surface.
         sign: 1 where values fall inwards, as distances do, -1 where they rise.
 
     Returns:
         "iou" of 2^22 points of the cube, "iou_near" of 2^20 points within 0.02 of the surface, and "normal_error", the
-        mean angle in degrees between the field's gradient and the faces' normals on 2^17 points of the surface.
+        mean angle in degrees between the field's gradient and the faces' normals, turned outwards, on 2^17 points of
+        the surface.
+
+    Raises:
+        InputError: The mesh is another than the field learnt, and leaves the cube that the field is defined on.
     """
+    distance = _placed_as_learnt(model, shape).distance
     generator = Generator().manual_seed(_COMPARED_SEED)
 
     def outside(points: Tensor) -> Tensor:
@@ -145,12 +151,32 @@ def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -
         return gradient
 
     return {
-        "iou": iou(outside, inside_uniform(shape.distance, generator, _UNIFORM)),
-        "iou_near": iou(outside, inside_near(shape.distance, generator, _NEAR, _REACH)),
+        "iou": iou(outside, inside_uniform(distance, generator, _UNIFORM)),
+        "iou_near": iou(outside, inside_near(distance, generator, _NEAR, _REACH)),
         "normal_error": normal_error(
-            slope, surface_points(shape.distance.mesh, _NORMALS, generator)
+            slope, outward(surface_points(distance.mesh, _NORMALS, generator), distance)
         ),
     }
+
+
+def _placed_as_learnt(model: Model, shape: ShapeSource) -> ShapeSource:
+    """Move a mesh, be it another one, to where the model has its own."""
+    solid = from_json(Solid, model.config["domain"], "domain")
+    placement = Placement(solid.center, solid.scale)
+    if placement == shape.placement:
+        return shape
+    mesh = shape.distance.mesh
+    vertices = placement(shape.placement.back(mesh.vertices))
+    reach = float(vertices.abs().max())
+    if reach > 1.0:
+        x, y, z = solid.center
+        raise InputError(
+            f"{shape.name} leaves the cube that the field is defined on: from ({x:.4g}, {y:.4g}, {z:.4g}) that is "
+            f"{1 / solid.scale:.4g} to each side, but the mesh reaches {reach / solid.scale:.4g}. Compare a mesh in "
+            "the coordinates, and of the size, of the one that was fitted."
+        )
+    moved = Mesh(vertices, mesh.faces, mesh.notes)
+    return replace(shape, distance=MeshDistance(moved), placement=placement)
 
 
 def _unit(points: Tensor) -> Tensor:

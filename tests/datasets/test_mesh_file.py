@@ -150,6 +150,45 @@ def test_obj_counts_from_one(tmp_path, face):
             read_mesh(saved(tmp_path, "obj", f"{text}f {face}{end}".encode()))
 
 
+@pytest.mark.parametrize(
+    "face",
+    [
+        "-3 -2 -1",
+        "-3//-1 -2//-2 -1//-3",
+        "-3/-3/-3 -2/-2/-2 -1/-1/-1",
+        "-3/1 -2/2 -1/3",
+        "-3 \\\n-2 \\\r\n -1",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_negative_numbers_count_back_from_their_face(tmp_path, face, end):
+    more = end.join(["vt 0 0", "vt 1 0", "vt 0 1", "vn 0 0 1", "vn 0 0 1", "vn 0 0 1"])
+    low = end.join(["v 0 0 0", "v 1 0 0", "v 0 1 0"])
+    high = end.join(["v 0 0 5", "v 2 0 5", "v 0 2 5"])
+    text = end.join([low, more, f"f {face}", "usemtl red", high, more, f"f {face}"])
+    mesh = read_mesh(saved(tmp_path, "obj", text.encode()))
+    assert mesh.notes == ()
+    assert sorted(mesh.areas.tolist()) == [0.5, 2.0]
+
+
+def test_negative_and_positive_numbers_and_polygons_mix(tmp_path):
+    square = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
+    for faces, area in (
+        ("f -4 -3 -2 -1\n", 1.0),
+        ("f 1 2 -2 04\n", 1.0),  # a zero in front makes no other number of it
+        ("f -4//1 2//1 -2//1\nf 1 2 5\nv 0 0 1\n", 1.0),  # the last one comes after its face
+        ("f 1 2 3 4\nf -4\t-3\t-2\nv 0 0 1\nf -1 1 2\n", 1.5),  # one of them is there twice
+    ):
+        mesh = read_mesh(saved(tmp_path, "obj", (square + faces).encode()))
+        assert float(mesh.areas.sum()) == area
+
+
+def test_a_face_before_its_vertices_is_refused(tmp_path):
+    text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf -4 -2 -1\nv 0 0 1\n"
+    with pytest.raises(DataError, match=r"a face of vertex -4, .* only 3 come before it"):
+        read_mesh(saved(tmp_path, "obj", text.encode()))
+
+
 def test_a_cloud_of_points_has_no_faces(tmp_path):
     cloud = trimesh.PointCloud(SHAPE.vertices).export(file_type="ply")
     with pytest.raises(DataError, match="has no faces; is it a point cloud"):

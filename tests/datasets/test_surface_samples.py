@@ -9,10 +9,12 @@ from torch import Generator, Tensor
 
 from polyfield.datasets.mesh import Mesh
 from polyfield.datasets.mesh_distance import MeshDistance
+from polyfield.datasets.mesh_file import read_mesh
 from polyfield.datasets.surface_samples import (
     ShapeSamples,
     distance_samples,
     occupancy_samples,
+    outward,
     surface_points,
     unsigned_samples,
 )
@@ -61,10 +63,66 @@ def test_faces_without_area_get_no_points():
     assert torch.equal(points.positions, surface_points(BOX, 1000, seed(0)).positions)
 
 
+def turned(mesh: Mesh) -> Mesh:
+    """The mesh inside out."""
+    return Mesh(mesh.vertices, mesh.faces.flip(1))
+
+
+def joined(*meshes: Mesh) -> Mesh:
+    starts = torch.tensor([0] + [len(mesh.vertices) for mesh in meshes]).cumsum(0)
+    faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)]
+    return Mesh(torch.cat([mesh.vertices for mesh in meshes]), torch.cat(faces))
+
+
+def slab(low: float, high: float) -> Mesh:
+    box = made(trimesh.creation.box((1.0, 1.0, high - low)))
+    return Mesh(box.vertices + torch.tensor([0.0, 0.0, (low + high) / 2]), box.faces)
+
+
+def test_normals_of_a_body_turned_inside_out_point_outwards():
+    right, wrong = surface_points(BOX, 5000, seed(0)), surface_points(turned(BOX), 5000, seed(0))
+    assert torch.equal(outward(right, FIELD).normals, right.normals)
+    assert torch.equal(outward(wrong, MeshDistance(turned(BOX))).normals, -wrong.normals)
+
+
+def test_normals_are_turned_part_by_part():
+    """A cavity is wound as its body is not; beside it stands a body that is inside out."""
+    hollow = joined(BOX, turned(Mesh(BOX.vertices / 2, BOX.faces)))
+    away = torch.tensor([0.0, 5.0, 0.0])
+    for mesh in (hollow, turned(hollow)):
+        both = joined(mesh, turned(Mesh(BOX.vertices + away, BOX.faces)))
+        points = surface_points(both, 5000, seed(0))
+        seen = outward(points, MeshDistance(both))
+        assert torch.equal(seen.positions, points.positions)
+        # Off the surface along its normal a point is outside.
+        assert MeshDistance(both).signed(seen.positions + 0.01 * seen.normals).min() > 0
+
+
+@pytest.mark.parametrize("thin", [1e-3, 1e-5, 1e-6])
+def test_right_normals_are_kept_where_walls_and_gaps_are_thin(thin):
+    walls = joined(*(slab(2 * k * thin, (2 * k + 1) * thin) for k in range(4)))
+    points = surface_points(walls, 5000, seed(0))
+    assert torch.equal(outward(points, MeshDistance(walls)).normals, points.normals)
+
+
+def test_normals_of_what_has_no_inside_are_kept():
+    sheet = Mesh(BOX.vertices, BOX.faces[:1])
+    points = surface_points(sheet, 1000, seed(0))
+    assert torch.equal(outward(points, MeshDistance(sheet)).normals, points.normals)
+
+
+@pytest.mark.parametrize("name", ["armadillo.obj", "fertility.off", "spot.obj"])
+def test_normals_of_real_bodies_are_kept(data_dir, name):
+    mesh, _ = read_mesh(data_dir / "meshes" / name).placed_within()
+    points = surface_points(mesh, 20_000, seed(0))
+    assert torch.equal(outward(points, MeshDistance(mesh)).normals, points.normals)
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_few_points(count):
     points = surface_points(BOX, count, seed(0))
     assert points.positions.shape == points.normals.shape == (count, 3)
+    assert torch.equal(outward(points, FIELD).normals, points.normals)
 
 
 @pytest.mark.parametrize("make", [distance_samples, unsigned_samples, occupancy_samples])

@@ -124,6 +124,23 @@ def test_transparent_images_are_compared_on_white(tmp_path: Path) -> None:
     assert shown[0, 0].min() > 225  # white where nothing is
 
 
+@pytest.mark.parametrize("kind", ["image", "sphere"])
+def test_fields_and_images_of_which_one_is_transparent_are_compared(
+    kind: str, tmp_path: Path
+) -> None:
+    pixels = np.full((16, 16, 4), 255, dtype=np.uint8)
+    pixels[4:12, 4:12] = (200, 30, 90, 255)
+    pixels[:4, :, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "rgba.png")
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "rgb.png")  # the same on white
+    for name, other in (("rgba", "rgb"), ("rgb", "rgba")):
+        steps = {"kind": kind, "steps": 20, "changes": ["train.batch=512"]}
+        own = fit(tmp_path / f"{name}.png", out=tmp_path / name, **steps).metrics
+        seen = evaluate(tmp_path / name, scene=tmp_path / f"{other}.png", save_images=True)
+        assert seen["psnr"] == pytest.approx(own["psnr"], abs=1e-4)  # rounding of one image
+        assert seen["ssim"] == pytest.approx(own["ssim"], abs=1e-4)
+
+
 def test_a_sphere_is_one_at_its_seam_and_poles(tmp_path: Path) -> None:
     v, u = (np.mgrid[0:40, 0:80] + 0.5) / [[[40]], [[80]]]
     longitude, latitude = (2 * u - 1) * np.pi, (0.5 - v) * np.pi

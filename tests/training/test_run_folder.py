@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,11 @@ import torch
 from polyfield.errors import DataError, InputError, RunError
 from polyfield.fields import tensor_file
 from polyfield.training.run_folder import RunFolder
+
+CONFIG = {
+    **{"preset": "hashgrid", "fingerprint": "0f", "seed": 0, "steps": 3, "budget": None},
+    **{"model": {"kind": "image"}, "train": {}, "version": "0.1.0", "scene": "builtin"},
+}
 
 
 def write_model(value: float):
@@ -38,7 +44,7 @@ def log(run: RunFolder, step: int) -> None:
 def folder(tmp_path):
     """A finished run of three steps."""
     with RunFolder.create(tmp_path / "a" / "run") as run:
-        run.write_config({"scene": "builtin"})
+        run.write_config(CONFIG)
         for step in (1, 2, 3):
             log(run, step)
         save(run, 3)
@@ -53,7 +59,7 @@ def test_what_was_saved_is_read_back(folder):
     assert state["step"] == 3
     assert state["note"] == [1, "x"]
     assert torch.equal(state["weights"], torch.full((1000,), 3.0))
-    assert run.read_config() == {"scene": "builtin"}
+    assert run.read_config() == CONFIG
     assert run.read_metrics() == {"psnr": 30.0}
     assert [entry["step"] for entry in run.read_log()] == [1, 2, 3]
     assert set(run.read_log()[0]) == {"step", "seconds", "loss", "samples", "rays"}
@@ -100,6 +106,70 @@ def test_a_folder_with_only_a_lock_is_empty(tmp_path):
 def test_overwrite_deletes_the_old_run_and_nothing_else(folder):
     (folder / "thesis.txt").write_text("mine")
     RunFolder.open(folder).renders()
+    with RunFolder.create(folder, overwrite=True):
+        assert sorted(os.listdir(folder)) == ["lock", "thesis.txt"]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "{",
+        "[]",
+        json.dumps({"model": "resnet", "version": "2"}),
+        json.dumps({key: CONFIG[key] for key in CONFIG if key != "fingerprint"}),
+    ],
+)
+def test_overwrite_takes_no_folder_that_holds_no_run(tmp_path, config):
+    for name in ("renders/cat.png", "log.jsonl", "metrics.json", "state.safetensors", "lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    before = everything(tmp_path)
+    for take in (RunFolder.check, RunFolder.create):
+        with pytest.raises(InputError, match="holds no run that --overwrite could replace"):
+            take(tmp_path, overwrite=True)
+    assert everything(tmp_path) == before
+
+
+def test_overwrite_takes_a_folder_that_is_empty_or_has_only_a_lock(tmp_path):
+    for name in ("missing", "empty", "killed"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        if name == "killed":  # before its config was there
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "lock").write_text("1\n")
+            (tmp_path / name / ".config-ab12cd_9.json").write_text("{")
+        with RunFolder.create(tmp_path / name, overwrite=True) as run:
+            assert os.listdir(run.path) == ["lock"]
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_kill_while_a_run_is_deleted_leaves_one_that_can_be_deleted(folder, monkeypatch, stop):
+    """Of five files and the folder of pictures so many are gone."""
+    RunFolder.open(folder).renders()
+    (folder / "thesis.txt").write_text("mine")
+    gone = []
+
+    def counted(remove):
+        def removed(path: Path, **options: bool) -> None:
+            if len(gone) == stop:
+                raise KeyboardInterrupt
+            gone.append(path)
+            remove(path, **options)
+
+        return removed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", counted(Path.unlink))
+        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+        with pytest.raises(KeyboardInterrupt):
+            RunFolder.create(folder, overwrite=True)
     with RunFolder.create(folder, overwrite=True):
         assert sorted(os.listdir(folder)) == ["lock", "thesis.txt"]
 
