@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polyfield.datasets.fingerprint import file_fingerprint
 from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import ConfigError, InputError, RunError
+from polyfield.fields import model_file
 from polyfield.fields.presets import preset
 from polyfield.files import write_json
 from polyfield.training.api import train
@@ -18,7 +19,7 @@ from polyfield.training.loop import Control
 from polyfield.training.progress import Progress
 from polyfield.training.run_config import plan_settings, spell_out
 from polyfield.training.run_folder import RunFolder
-from polyfield.training.running import Tell, TrainResult
+from polyfield.training.running import Tell, TrainResult, model_facts
 
 __all__ = ["Comparison", "compare", "comparison_row"]
 
@@ -139,9 +140,8 @@ def compare(
     page = out / _PAGE
     if rows:
         out.mkdir(parents=True, exist_ok=True)  # a run that failed may have left no folder
-        shown = Shown(str(source), kind, out)
-        comparison_page(shown, rows).write(page)
-        _write_rows(out / _TABLE, rows)
+        _write_rows(out / _TABLE, rows)  # first: it needs nothing but the runs
+        comparison_page(Shown(str(source), kind, out), rows).write(page)
     return Comparison(rows, page, interrupted)
 
 
@@ -149,11 +149,14 @@ def comparison_row(result: TrainResult) -> dict[str, Any]:
     """Give what is compared of a run: quality, sizes, speed.
 
     Returns:
-        The run's metrics of one number each, and "samples_per_second": evaluations of the field while it was trained,
-        None where it did not take a step.
+        The run's metrics of one number each, without those of quality where nothing was held out to measure it, and
+        "samples_per_second": evaluations of the field while it was trained, None where it did not take a step.
     """
-    metrics = result.metrics
-    log = RunFolder.open(result.run).read_log()
+    folder = RunFolder.open(result.run)
+    metrics, log = result.metrics, folder.read_log()
+    if not metrics:
+        model = model_file.load(folder.path)
+        metrics = {"field": model.info.get("preset"), **model_facts(model, folder.model_path)}
     seconds = log[-1]["seconds"] if log else 0.0
     keys = (
         "field",
@@ -182,7 +185,7 @@ def _row(name: str, run: Callable[[str], TrainResult]) -> tuple[dict[str, Any], 
         return {"field": name, "failed": str(error)}, False
     if result.interrupted:
         return {}, True
-    return comparison_row(replace(result, metrics={**result.metrics, "field": name})), False
+    return comparison_row(result) | {"field": name}, False
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

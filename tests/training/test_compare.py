@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from polyfield.cli.compare import _lines
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.training import compare as module
 from polyfield.training.compare import compare
-from polyfield.training.comparison_page import _worst
 from polyfield.training.loop import Control
 
 TINY = ("field.encoder.levels=2", "train.batch=256")
@@ -191,12 +189,3 @@ def test_wrong_wishes_are_refused_before_anything_is_trained(image: Path, tmp_pa
     with pytest.raises(ConfigError, match=r"nerf: .*has no key 'levels'"):
         compare("builtin", fields=["hashgrid", "nerf"], out=out, changes=TINY[:1])
     assert not out.exists()
-
-
-def test_the_worst_square_holds_the_largest_error() -> None:
-    error = torch.zeros(200, 320)
-    error[150:160, 250:260] = 1.0
-    y, x = _worst(error)
-    assert y.start <= 150 < 160 <= y.stop <= 200
-    assert x.start <= 250 < 260 <= x.stop <= 320
-    assert _worst(torch.ones(5, 9)) == (slice(0, 5), slice(0, 5))
