@@ -1,18 +1,23 @@
 """Training several fields alike on one thing, and laying side by side what came of it."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyfield.datasets.fingerprint import file_fingerprint
-from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.fields import model_file
 from polyfield.fields.presets import preset
 from polyfield.files import write_json
 from polyfield.training.api import train
+from polyfield.training.begun import (
+    Asked,
+    Length,
+    begun_config,
+    check_settings,
+    is_done,
+    length_as_begun,
+)
 from polyfield.training.comparison_page import Shown, comparison_page
 from polyfield.training.fit import KINDS, fit, kind_of, spell_signal
 from polyfield.training.loop import Control
@@ -76,7 +81,8 @@ def compare(
         downscale: Of posed images.
         seed: Of each run.
         changes: Settings of each run, such as "train.samples=8192".
-        resume: Keep the runs in `out` that are done, go on with one that is not; all else must be as it was.
+        resume: Keep the runs in `out` that are done, go on with those that are not; all else must be as it was, but for
+            where the source lies.
         overwrite: Replace the runs in `out`.
         threads: Number of threads.
         on_progress: Told how it goes.
@@ -95,23 +101,23 @@ def compare(
     for name in fields:  # a folder with something in it, unless it was said what to do with that
         RunFolder.check(out / name, resume=name in there, overwrite=overwrite)
     control = control or Control()
-    length = (budget, steps)
+    length, asked = (budget, steps), Asked(source, kind, downscale, seed)
     begun = {}
     for name in there:
-        begun[name] = _config(out / name)
-        length = _length_as_begun(out / name, begun[name], source, kind, seed, length)
+        begun[name] = begun_config(out / name)
+        length = length_as_begun(out / name, begun[name], asked, length)
     if length == (None, None):
         length = (60.0, None)
     for name in fields:  # what the last would refuse is refused before the first is trained
         was = _sections(begun.get(name, {}))
         wished = _spelled(name, kind, length, changes, was.get("render", _SOME_BOX))
-        _check_alike(out / name, was, wished)
+        check_settings(out / name, was, wished)
 
     def run(name: str) -> TrainResult:
         folder = out / name
         going_on = name in begun
         metrics = RunFolder.open(folder).read_metrics() if going_on else None
-        if isinstance(metrics, dict) and isinstance(metrics.get("steps"), int):
+        if is_done(metrics, length):
             return TrainResult(folder, metrics["steps"], False, metrics)
         settings: dict[str, Any] = {
             "out": folder,
@@ -206,56 +212,6 @@ def _check_fields(fields: Sequence[str], kind: str | None) -> None:
         raise InputError(f"Each field is compared once, but --fields is {','.join(fields)}.")
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """Read the config of a run; one that is no object says nothing."""
-    config = RunFolder.open(folder).read_config()
-    return config if isinstance(config, dict) else {}
-
-
-def _length_as_begun(
-    folder: Path,
-    config: dict[str, Any],
-    source: Path | str,
-    kind: str | None,
-    seed: int,
-    length: tuple[float | None, int | None],
-) -> tuple[float | None, int | None]:
-    """Refuse to go on with a run of something else, or of another length or seed: what is compared is trained alike.
-
-    Returns:
-        The run's budget and steps.
-    """
-    anew = "choose another --out, or replace the runs with --overwrite."
-    same = config.get("fit") == kind
-    if kind is None:
-        same = same and _last_name(config.get("scene")) == _last_name(source)
-    elif Path(source).is_file():
-        same = same and config.get("fingerprint") == file_fingerprint(source)
-    if not same:
-        given = source if kind is None else f"{source} --as {kind}"
-        raise InputError(f"{folder} is a run of something else than {given}; {anew}")
-    budget, steps = config.get("budget"), config.get("steps")
-    begun = (
-        None if budget is None else positive_seconds(budget, f"The budget in {folder}/config.json"),
-        None if steps is None else whole_number(steps, f"steps in {folder}/config.json", 1),
-    )
-    if config.get("seed") != seed or length not in ((None, None), begun):
-        raise InputError(
-            f"{folder} has seed {config.get('seed')} and a plan of {_told(begun)}, which is not what is asked for; "
-            f"ask for the same, {anew}"
-        )
-    return begun
-
-
-def _last_name(source: object) -> str:
-    return "builtin" if source is None else Path(str(source)).name
-
-
-def _told(length: tuple[float | None, int | None]) -> str:
-    budget, steps = length
-    return f"{budget:g} seconds" if budget is not None else f"{steps} steps"
-
-
 def _sections(config: dict[str, Any]) -> dict[str, Any]:
     """Give "field", "train", and of posed images "render", of the config of a run."""
     model = config["model"] if isinstance(config.get("model"), dict) else {}
@@ -267,7 +223,7 @@ def _sections(config: dict[str, Any]) -> dict[str, Any]:
 def _spelled(
     name: str,
     kind: str | None,
-    length: tuple[float | None, int | None],
+    length: Length,
     changes: Sequence[str],
     render: dict[str, Any],
 ) -> dict[str, Any]:
@@ -281,26 +237,3 @@ def _spelled(
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     return {**model, "train": training}
-
-
-def _check_alike(folder: Path, was: dict[str, Any], wished: dict[str, Any]) -> None:
-    """Refuse to go on with a run that was begun with other settings than are asked for."""
-    found = _difference(was, wished)
-    if found is not None:
-        key, *values = found
-        old, new = (json.dumps(value)[:60] for value in values)
-        raise InputError(
-            f"{folder} was begun with {key[1:]}={old}, but now that is {new}; give the same --set, choose another "
-            "--out, or replace the runs with --overwrite."
-        )
-
-
-def _difference(begun: Any, wished: Any) -> tuple[str, Any, Any] | None:
-    """Find the first key in which both differ; one that only one of two versions of Polyfield knows is none."""
-    if not isinstance(begun, dict) or not isinstance(wished, dict):
-        return None if begun == wished else ("", begun, wished)
-    for key in begun:
-        found = _difference(begun[key], wished[key]) if key in wished else None
-        if found is not None:
-            return f".{key}{found[0]}", *found[1:]
-    return None

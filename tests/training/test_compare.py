@@ -142,7 +142,12 @@ def test_posed_images_are_compared_on_a_view(tmp_path: Path) -> None:
     )
     assert [row["field"] for row in done.rows] == ["hashgrid"]
     assert done.page.read_text().count("data:image/png;base64,") == 3
-    settings: dict[str, Any] = {"fields": ["hashgrid"], "out": tmp_path / "c", "resume": True}
+    settings: dict[str, Any] = {
+        "fields": ["hashgrid"],
+        "out": tmp_path / "c",
+        "downscale": 8,
+        "resume": True,
+    }
     with pytest.raises(InputError, match=r"begun with render\.steps=64, but now that is 32"):
         compare("builtin", changes=(*changes, "render.steps=32"), **settings)
     assert compare("builtin", changes=changes, **settings).rows == done.rows
