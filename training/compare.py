@@ -1,12 +1,16 @@
 """Training several fields alike on one thing, and laying side by side what came of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyfield.errors import ConfigError, InputError, RunError
+import torch
+
+from polyfield.config import from_json
+from polyfield.errors import InputError, PolyfieldError, RunError
 from polyfield.fields import model_file
+from polyfield.fields.model import build_model
 from polyfield.fields.presets import preset
 from polyfield.files import write_json
 from polyfield.training.api import train
@@ -21,7 +25,9 @@ from polyfield.training.begun import (
 from polyfield.training.comparison_page import Shown, comparison_page
 from polyfield.training.fit import KINDS, fit, kind_of, spell_signal
 from polyfield.training.loop import Control
+from polyfield.training.memory import check_memory
 from polyfield.training.progress import Progress
+from polyfield.training.radiance import RadianceTraining, check_training
 from polyfield.training.run_config import plan_settings, spell_out
 from polyfield.training.run_folder import RunFolder
 from polyfield.training.running import Tell, TrainResult, model_facts
@@ -30,10 +36,18 @@ __all__ = ["Comparison", "compare", "comparison_row"]
 
 _TABLE = "comparison.json"
 _PAGE = "comparison.html"
-_SOME_BOX = {
-    "low": [-1.0, -1.0, -1.0],
-    "high": [1.0, 1.0, 1.0],
-}  # settings are read without a scene
+
+# Settings are read, and fields are built for a look, before a scene or a file is read. Of these their shapes do not
+# depend, but for one more output where a picture is transparent.
+_SOME_BOX = {"low": [-1.0, -1.0, -1.0], "high": [1.0, 1.0, 1.0]}
+_SOME_PICTURE, _SOME_SOLID = {"width": 1, "height": 1}, {"center": [0.0, 0.0, 0.0], "scale": 1.0}
+_SOME_DOMAIN: dict[str, dict[str, Any]] = {
+    "radiance": {"kind": "box", **_SOME_BOX},
+    "image": _SOME_PICTURE,
+    "sphere": _SOME_PICTURE,
+    "sdf": _SOME_SOLID,
+    "occupancy": _SOME_SOLID,
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ def compare(
         control: Stops from outside.
 
     Raises:
-        InputError: Something that was given cannot be used.
+        InputError: Something that was given cannot be used. What only a later run finds out is in its row.
     """
     if kind is None and Path(source).is_file() and Path(source).suffix.lower() != ".json":
         kind = kind_of(source)
@@ -110,7 +124,12 @@ def compare(
         length = (60.0, None)
     for name in fields:  # what the last would refuse is refused before the first is trained
         was = _sections(begun.get(name, {}))
-        wished = _spelled(name, kind, length, changes, was.get("render", _SOME_BOX))
+        try:
+            wished = _spelled(name, kind, length, changes, was.get("render", _SOME_BOX))
+            if name not in begun:
+                _check_built(kind or "radiance", wished)
+        except InputError as error:
+            raise type(error)(f"{name}: {error}") from None
         check_settings(out / name, was, wished)
 
     def run(name: str) -> TrainResult:
@@ -136,13 +155,21 @@ def compare(
             return train(source, downscale=downscale, **settings)
         return fit(source, kind=None if going_on else kind, **settings)
 
-    rows, interrupted = [], False
+    rows: list[dict[str, Any]] = []
+    interrupted = False
     for number, name in enumerate(fields):
         on_progress(Progress(message=f"Field {number + 1} of {len(fields)}: {name}."))
-        row, interrupted = _row(name, run)
+        try:
+            result = run(name)
+        except PolyfieldError as error:
+            if isinstance(error, InputError) and not rows:
+                raise  # no run is lost, and it is likely to be wrong for all
+            rows.append({"field": name, "failed": str(error)})
+            continue
+        interrupted = result.interrupted
         if interrupted:
             break
-        rows.append(row)
+        rows.append(comparison_row(result) | {"field": name})
     page = out / _PAGE
     if rows:
         out.mkdir(parents=True, exist_ok=True)  # a run that failed may have left no folder
@@ -184,16 +211,6 @@ def comparison_row(result: TrainResult) -> dict[str, Any]:
     }
 
 
-def _row(name: str, run: Callable[[str], TrainResult]) -> tuple[dict[str, Any], bool]:
-    try:
-        result = run(name)
-    except RunError as error:
-        return {"field": name, "failed": str(error)}, False
-    if result.interrupted:
-        return {}, True
-    return comparison_row(result) | {"field": name}, False
-
-
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     try:
         write_json(path, rows)
@@ -229,11 +246,18 @@ def _spelled(
 ) -> dict[str, Any]:
     """Give the same sections of the config that a field would have now, with every key; `render` is its scene's."""
     budget, steps = length
-    try:
-        if kind is not None:
-            return spell_signal(kind, name, (steps, budget), changes, None)
-        settings = [*plan_settings(name, steps, budget), *changes]
-        model, training = spell_out(name, settings, ({}, render), None)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+    if kind is not None:
+        return spell_signal(kind, name, (steps, budget), changes, None)
+    settings = [*plan_settings(name, steps, budget), *changes]
+    model, training = spell_out(name, settings, ({}, render), None)
     return {**model, "train": training}
+
+
+def _check_built(kind: str, wished: dict[str, Any]) -> None:
+    """Refuse a field that cannot be built, does not fit into memory or cannot be trained so, before it takes any."""
+    parts = {"field": wished["field"], "domain": _SOME_DOMAIN[kind]}
+    check_memory(kind, parts)
+    if kind == "radiance":
+        with torch.device("meta"):  # shapes only
+            model = build_model(kind, parts)
+        check_training(model, from_json(RadianceTraining, wished["train"], "train"))
