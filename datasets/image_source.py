@@ -17,7 +17,7 @@ from jaxtyping import Int16, UInt8
 from polyfield.datasets.decode import read_mask, read_pixels
 from polyfield.errors import DataError
 
-__all__ = ["FULL", "ImageSource", "MaskMeaning", "box_filtered"]
+__all__ = ["FULL", "ImageSource", "MaskMeaning", "box_filtered", "image_digest"]
 
 MaskMeaning = Literal["ignore", "empty"]
 
@@ -54,12 +54,13 @@ class ImageSource:
     ) -> "ImageSource":
         """Describe an image file and the mask beside it."""
         read = (lambda: read_mask(mask)) if mask is not None else None
-
-        def digest() -> bytes:
-            return _file_digest(path) + (b"" if mask is None else _file_digest(mask))
-
         return ImageSource(
-            f"The image {path}", size, lambda: read_pixels(path), digest, read, meaning
+            f"The image {path}",
+            size,
+            lambda: read_pixels(path),
+            lambda: image_digest(path, mask),
+            read,
+            meaning,
         )
 
     @staticmethod
@@ -118,6 +119,15 @@ def _pieces(size: int) -> list[tuple[int, int]]:
     length = _SAMPLE // _PIECES
     starts = [(size - length) * k // (_PIECES - 1) for k in range(_PIECES)]
     return [(start, start + length) for start in starts]
+
+
+def image_digest(path: Path, mask: Path | None) -> bytes:
+    """Hash the content of an image file, and of the mask beside it, without decoding them.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    return _file_digest(path) + (b"" if mask is None else _file_digest(mask))
 
 
 def _file_digest(path: Path) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polyfield.datasets.image_source import MaskMeaning
     from polyfield.datasets.scene import Scene
 
-__all__ = ["FORMATS", "load_scene", "read_posed", "split_by_name"]
+__all__ = ["FORMATS", "load_scene", "read_posed", "scene_fingerprint", "split_by_name"]
 
 FORMATS = ("blender", "transforms", "colmap", "llff")  # in this order they are looked for
 
@@ -110,6 +110,27 @@ def read_posed(path: Path | str, format: str | None = None) -> Posed:
         f"Nothing in {folder} is a known scene format. Looked for transforms_train.json, transforms.json,"
         " a COLMAP model (sparse/0 with cameras and images, and the pictures in images/) and poses_bounds.npy."
     )
+
+
+def scene_fingerprint(path: Path | str | None) -> str:
+    """Give the fingerprint that `load_scene` gives a scene, without decoding its images.
+
+    Args:
+        path: As of `load_scene`.
+
+    Raises:
+        InputError: There is no such folder, or nothing in it is understood.
+        DataError: The files are broken.
+    """
+    from polyfield.datasets.builtin import builtin_fingerprint
+    from polyfield.datasets.image_source import image_digest
+    from polyfield.datasets.scene import fingerprint
+
+    if path is None or str(path) == "builtin":
+        return builtin_fingerprint()
+    posed = read_posed(path)
+    digests = [image_digest(*files) for files in zip(posed.paths, posed.masks, strict=True)]
+    return fingerprint(posed.names, posed.cameras, digests)
 
 
 def split_by_name(names: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -17,14 +17,18 @@ _DOMAINS: dict[str, type[Picture] | type[Globe]] = {"image": Picture, "sphere": 
 
 @torch.no_grad()
 def draw_picture(
-    model: Model, width: int, height: int, rows: slice = slice(None)
-) -> Float[Tensor, "R W C"]:
-    """Draw a field at any size.
+    model: Model,
+    width: int,
+    height: int,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+) -> Float[Tensor, "R S C"]:
+    """Draw a field at any size, or a part of that picture.
 
     Args:
         model: Of kind "image" or "sphere"; the latter as longitude and latitude, see `Globe`.
         width, height: In pixels.
-        rows: Which rows of it are wanted.
+        rows, columns: Which of them are wanted, without gaps.
 
     Raises:
         ConfigError: It is a model of another kind.
@@ -36,12 +40,15 @@ def draw_picture(
             f"A picture is drawn of an image or a sphere, not of a {model.kind} model."
         )
     points = _DOMAINS[model.kind].points
-    begin, end, _ = rows.indices(max(height, 0))
-    if not 1 <= (end - begin) * width <= _MOST:
-        raise InputError(f"A picture must have 1 to {_MOST} pixels, not {width}x{end - begin}.")
-    result = torch.empty((end - begin) * width, field.outputs)
+    top, bottom, _ = rows.indices(max(height, 0))
+    left, right, _ = columns.indices(max(width, 0))
+    across = right - left
+    if not 1 <= (bottom - top) * across <= _MOST:
+        raise InputError(f"A picture must have 1 to {_MOST} pixels, not {across}x{bottom - top}.")
+    result = torch.empty((bottom - top) * across, field.outputs)
     for first in range(0, len(result), _CHUNK):
         last = min(first + _CHUNK, len(result))
-        ids = torch.arange(begin * width + first, begin * width + last)
+        numbers = torch.arange(first, last)
+        ids = (top + numbers // across) * width + left + numbers % across
         result[first:last] = field(points(ids, width, height))
-    return result.view(end - begin, width, -1)
+    return result.view(bottom - top, across, -1)

@@ -18,25 +18,35 @@ from polyfield.renderers.registry import renderer_for
 from polyfield.renderers.rendered import Rendered, Renderer
 from polyfield.training.metrics import psnr, ssim
 
-__all__ = ["draw_view", "evaluate_model", "pixel_rays"]
+__all__ = ["Window", "draw_view", "evaluate_model", "pixel_rays"]
+
+Window = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
+_WHOLE: Window = (slice(None), slice(None))
 
 _BEST = 100.0  # dB: a view that is right to the last bit, as one of background alone, shall not make a mean infinite
 
 
-def pixel_rays(cameras: Cameras, view: int) -> tuple[Tensor, Tensor]:
-    """Rays through all pixel centres of a view, row by row: origins and directions [H*W, 3]."""
+def pixel_rays(cameras: Cameras, view: int, window: Window = _WHOLE) -> tuple[Tensor, Tensor]:
+    """Rays through the pixel centres of a view or a window of it, row by row: origins and directions [H*W, 3]."""
     width, height = (int(v) for v in cameras.size[view])
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows, columns = window
+    y, x = torch.meshgrid(torch.arange(height)[rows], torch.arange(width)[columns], indexing="ij")
     pixels = torch.stack([x, y], dim=-1).reshape(-1, 2).to(torch.float32) + 0.5
     ids = torch.full((pixels.shape[0],), view, dtype=torch.int64)
     return cameras.rays(ids, pixels)
 
 
 def draw_view(
-    renderer: Renderer, cameras: Cameras, view: int, background: tuple[float, float, float]
+    renderer: Renderer,
+    cameras: Cameras,
+    view: int,
+    background: tuple[float, float, float],
+    window: Window = _WHOLE,
 ) -> Rendered:
-    """Draw one view of some cameras; the tensors of the result are flat, row by row."""
-    origins, directions = pixel_rays(cameras, view)
+    """Draw one view of some cameras, or a window of it; the tensors of the result are flat, row by row."""
+    origins, directions = pixel_rays(cameras, view, window)
     return renderer.render_rays(
         origins, directions, torch.tensor(background).expand(origins.shape[0], 3)
     )

@@ -28,7 +28,7 @@ from polyfield.training.rates import Rates
 from polyfield.training.ray_source import RaySource
 from polyfield.training.task import StepReport
 
-__all__ = ["RadianceTask", "RadianceTraining"]
+__all__ = ["RadianceTask", "RadianceTraining", "check_training"]
 
 # Steps until the occupancy grid may know what is empty, and most steps between asking it where in the images there may
 # be something. It is not worth it while more than this share of space is occupied, nor to keep a list of more tiles.
@@ -91,6 +91,37 @@ class RadianceTraining(Rates):
                 raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
 
 
+def check_training(model: Model, training: RadianceTraining) -> RadianceField:
+    """Refuse to train a model in a way that does not suit it.
+
+    Args:
+        model: What is trained; its weights are not looked at, and may be on torch's device "meta".
+        training: How.
+
+    Returns:
+        The model's field.
+
+    Raises:
+        ConfigError: It is of another kind, or samples would be left out of rays that it has to see as a whole.
+        InputError: It has no value at a single point, but a part that is placed by such values.
+    """
+    field = model.module
+    if not isinstance(field, RadianceField):
+        raise ConfigError(f"Posed images train a radiance field, not a model of kind {model.kind}.")
+    if not field.pointwise and training.roulette < 1:
+        raise ConfigError(
+            "This field looks at all samples of a ray together, so none may be left out of the gradient: "
+            f"train.roulette must be 1, but is {training.roulette}."
+        )
+    if _to_place(field):
+        require_pointwise(model, "Placing a part by what the field has learnt")
+    return field
+
+
+def _to_place(field: RadianceField) -> list[Prepared]:
+    return [part for part in field.parts().values() if isinstance(part, Prepared)]
+
+
 class RadianceTask:
     """Trains the field of a model on a scene.
 
@@ -111,17 +142,8 @@ class RadianceTask:
         background: tuple[float, float, float] | None,
         seed: int,
     ) -> None:
-        if not isinstance(model.module, RadianceField):
-            raise ConfigError(
-                f"Posed images train a radiance field, not a model of kind {model.kind}."
-            )
+        self.field = check_training(model, training)
         self.model = model
-        self.field = model.module
-        if not self.field.pointwise and training.roulette < 1:
-            raise ConfigError(
-                "This field looks at all samples of a ray together, so none may be left out of the gradient: "
-                f"train.roulette must be 1, but is {training.roulette}."
-            )
         self.renderer = VolumeRenderer(model)
         self.training = training
         self._scene = scene
@@ -134,9 +156,7 @@ class RadianceTask:
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
         self._rays = self._first_rays(512)
-        if self._to_place():
-            require_pointwise(model, "Placing a part by what the field has learnt")
-        self._placed = not self._to_place()
+        self._placed = not _to_place(self.field)
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
@@ -186,7 +206,7 @@ class RadianceTask:
             self.renderer.refresh(self._generator, warm=step < 256)
         if not self._placed and progress >= self.training.place:
             self._placed = True
-            place_by_density(self._to_place(), self.renderer, self._generator)
+            place_by_density(_to_place(self.field), self.renderer, self._generator)
         resizes = self.field.after_step(progress, self.renderer.occupied)
         if resizes:
             self.model.config["field"] = to_json(self.field.config)
@@ -241,9 +261,6 @@ class RadianceTask:
     def finish(self) -> None:
         """Give the model the occupancy that was learnt."""
         self.model.renderer_state = self.renderer.state()
-
-    def _to_place(self) -> list[Prepared]:
-        return [part for part in self.field.parts().values() if isinstance(part, Prepared)]
 
     def _look_for_interest(self, step: int) -> None:
         """Draw rays only where there are occupied cells before a pixel, from time to time decided anew.

@@ -12,7 +12,7 @@ from PIL import Image
 from polyfield.datasets import load
 from polyfield.datasets.formats import blender, colmap, llff, transforms
 from polyfield.datasets.images import Images
-from polyfield.datasets.load import load_scene, read_posed, split_by_name
+from polyfield.datasets.load import load_scene, read_posed, scene_fingerprint, split_by_name
 from polyfield.datasets.region import choose_region
 from polyfield.datasets.scene import Scene, fingerprint_difference
 from polyfield.errors import DataError, InputError
@@ -128,7 +128,9 @@ def test_the_fingerprint_knows_pixels_and_masks(small_scene, tmp_path):
     assert fingerprint_difference(before, turned) == "pixels of its images"
     (tmp_path / "masks").mkdir()
     Image.new("L", (24, 24), 255).save(tmp_path / "masks" / f"{file.name}.png")
-    assert fingerprint_difference(turned, load_scene(tmp_path).fingerprint) is not None
+    masked = load_scene(tmp_path).fingerprint
+    assert fingerprint_difference(turned, masked) is not None
+    assert scene_fingerprint(tmp_path) == masked
     # A run from before pixels were hashed knows the cameras alone.
     assert fingerprint_difference(before.partition("-")[0], turned) is None
     assert fingerprint_difference("0" * 16, turned) == "poses, names or sizes of its images"

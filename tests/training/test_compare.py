@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from polyfield.cli.compare import _lines
 from polyfield.errors import ConfigError, InputError, RunError
 from polyfield.training import compare as module
 from polyfield.training.compare import compare
-from polyfield.training.comparison_page import _worst
+from polyfield.training.fit import KINDS, fit
 from polyfield.training.loop import Control
 
 TINY = ("field.encoder.levels=2", "train.batch=256")
@@ -132,6 +131,26 @@ def test_a_run_that_fails_does_not_stop_the_others(
     assert done.rows == [{"field": "hashgrid", "failed": "Training stopped at step 3."}]
 
 
+def test_what_only_a_later_run_finds_out_costs_no_other(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path, *, field: str, **settings: Any) -> Any:
+        if field == "rbfnet":
+            raise ConfigError("The parts do not fit.")
+        return fit(file, field=field, **settings)
+
+    monkeypatch.setattr(module, "fit", fail)
+    given: dict[str, Any] = {"steps": 3, "changes": ("train.batch=256",)}
+    done = compare(image, fields=["hashgrid", "rbfnet"], out=tmp_path / "c", **given)
+    assert done.rows[0]["steps"] == 3
+    assert done.rows[1] == {"field": "rbfnet", "failed": "The parts do not fit."}
+    assert "The parts do not fit." in done.page.read_text()
+    assert json.loads((tmp_path / "c/comparison.json").read_text()) == done.rows
+    with pytest.raises(ConfigError, match="The parts do not fit"):
+        compare(image, fields=["rbfnet", "hashgrid"], out=tmp_path / "d", **given)
+    assert not (tmp_path / "d").exists()
+
+
 def test_posed_images_are_compared_on_a_view(tmp_path: Path) -> None:
     changes = ("train.samples=2048", "field.encoder.log2_table=12", "render.steps=64")
     done = compare(
@@ -144,7 +163,12 @@ def test_posed_images_are_compared_on_a_view(tmp_path: Path) -> None:
     )
     assert [row["field"] for row in done.rows] == ["hashgrid"]
     assert done.page.read_text().count("data:image/png;base64,") == 3
-    settings: dict[str, Any] = {"fields": ["hashgrid"], "out": tmp_path / "c", "resume": True}
+    settings: dict[str, Any] = {
+        "fields": ["hashgrid"],
+        "out": tmp_path / "c",
+        "downscale": 8,
+        "resume": True,
+    }
     with pytest.raises(InputError, match=r"begun with render\.steps=64, but now that is 32"):
         compare("builtin", changes=(*changes, "render.steps=32"), **settings)
     assert compare("builtin", changes=changes, **settings).rows == done.rows
@@ -190,13 +214,24 @@ def test_wrong_wishes_are_refused_before_anything_is_trained(image: Path, tmp_pa
         compare(image, fields=["hashgrid", "nerf"], out=out, changes=TINY)
     with pytest.raises(ConfigError, match=r"nerf: .*has no key 'levels'"):
         compare("builtin", fields=["hashgrid", "nerf"], out=out, changes=TINY[:1])
+    # The first field can be built or trained so, the second one cannot.
+    with pytest.raises(ConfigError, match=r"tensorf: .* 8"):
+        compare("builtin", fields=["hashgrid", "tensorf"], out=out, changes=["field.features=8"])
+    with pytest.raises(ConfigError, match=r"cam-ray: .*train\.roulette must be 1, but is 0\.5"):
+        compare("builtin", fields=["cam", "cam-ray"], out=out, changes=["train.roulette=0.5"])
     assert not out.exists()
 
 
-def test_the_worst_square_holds_the_largest_error() -> None:
-    error = torch.zeros(200, 320)
-    error[150:160, 250:260] = 1.0
-    y, x = _worst(error)
-    assert y.start <= 150 < 160 <= y.stop <= 200
-    assert x.start <= 250 < 260 <= x.stop <= 320
-    assert _worst(torch.ones(5, 9)) == (slice(0, 5), slice(0, 5))
+def test_a_field_that_does_not_fit_into_memory_is_refused_before_any_is_trained(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyfield.training.memory.free_memory", lambda: 8_000_000)
+    with pytest.raises(InputError, match=r"neurbf: To train this field's .* GB are free"):
+        compare(image, fields=["nerf", "neurbf"], out=tmp_path / "c", steps=3)
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_every_kind_is_looked_at_before_it_is_trained(kind: str | None, tmp_path: Path) -> None:
+    """All of them are, so that it is the file that is missed."""
+    with pytest.raises(InputError, match=r"[Nn]o (such )?(scene|image|mesh|file|folder)"):
+        compare(tmp_path / "none.obj", fields=["hashgrid"], out=tmp_path / "c", kind=kind)
