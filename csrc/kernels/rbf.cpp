@@ -108,14 +108,20 @@ PF_INLINE void ask_for(const RbfJob& job, int64_t point) {
 }
 
 template <bool SINES>
-PF_INLINE void combine(const RbfJob& job, int64_t point, const float* weight, float* to) {
+PF_INLINE void combine(const RbfJob& job, int64_t point, const Weights& weights, int lane, float* to) {
   const float* rows[rbf_most_neighbours];
-  for (int k = 0; k < job.neighbours; ++k) rows[k] = row_of(job, point, k);
+  float weight[rbf_most_neighbours];
+  int count = 0;  // of kernels that reach the point: tents end, and so does what they hold
+  for (int k = 0; k < job.neighbours; ++k) {
+    rows[count] = row_of(job, point, k);
+    weight[count] = weights.near[k][lane] * weights.inverse[lane];
+    count += weight[count] != 0.f;
+  }
   for (int f = 0; f < job.channels; f += W) {
     const int left = job.channels - f;
     const vf frequency = SINES ? read(job.frequencies + f, left) : splat(1.f);
     vf sum = {};
-    for (int k = 0; k < job.neighbours; ++k) {
+    for (int k = 0; k < count; ++k) {
       const vf factor = SINES ? sine(frequency * weight[k]) : splat(weight[k]);
       sum = fma(factor, read(rows[k] + f, left), sum);
     }
@@ -132,13 +138,11 @@ void forward_of(const RbfJob& job, float* out, int64_t begin, int64_t end) {
     weigh<D, K>(job, n, count, weights);
     for (int p = 0; p < count; ++p) {
       if (n + p + ahead < end) ask_for(job, n + p + ahead);
-      float weight[rbf_most_neighbours];
-      for (int k = 0; k < job.neighbours; ++k) weight[k] = weights.near[k][p] * weights.inverse[p];
       float* to = out + (n + p) * job.channels;
       if (job.frequencies != nullptr)
-        combine<true>(job, n + p, weight, to);
+        combine<true>(job, n + p, weights, p, to);
       else
-        combine<false>(job, n + p, weight, to);
+        combine<false>(job, n + p, weights, p, to);
     }
   }
 }
@@ -223,8 +227,9 @@ void sort_of(const RbfJob& job, int64_t begin, int64_t end, float* weights, uint
   const int64_t count = (end - begin) * job.neighbours;
   uint8_t slices[rbf_piece * rbf_most_neighbours];
   int32_t next[rbf_slices + 1] = {};
+  const auto counts = [&](int64_t i) { return ids[i] >= 0 && weights[i] != 0.f; };
   for (int64_t i = 0; i < count; ++i) {
-    if (ids[i] < 0) continue;
+    if (!counts(i)) continue;
     slices[i] = static_cast<uint8_t>(slice_of(job, ids[i]));
     ++next[slices[i] + 1];
   }
@@ -232,7 +237,7 @@ void sort_of(const RbfJob& job, int64_t begin, int64_t end, float* weights, uint
   for (int s = 0; s < rbf_slices; ++s) starts[s + 1] = next[s + 1] += next[s];
   for (int64_t p = 0, i = 0; p < end - begin; ++p)
     for (int k = 0; k < job.neighbours; ++k, ++i)
-      if (ids[i] >= 0) pairs[next[slices[i]]++] = static_cast<uint16_t>(16 * p + k);
+      if (counts(i)) pairs[next[slices[i]]++] = static_cast<uint16_t>(16 * p + k);
 }
 
 PF_INLINE void mark(uint8_t* touched, int64_t from, int64_t count) {
