@@ -106,7 +106,7 @@ def test_what_has_no_test_views_is_compared_on_a_training_view(tmp_path: Path) -
     assert page.count("data:image/png;base64,") == 3
     assert "PSNR" not in _lines(done.rows)[0]
     again = compare(folder, resume=True, **settings).rows[0]
-    assert (again["steps"], again["bytes"]) == (2, row["bytes"])
+    assert (again["steps"], again["stored_values"]) == (2, row["stored_values"])
 
     model = model_file.load(tmp_path / "c/hashgrid")
     drawing = renderer_for(model), scene.cameras, 1, model.background
