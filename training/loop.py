@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from torch import Tensor
 
+from polyfield.config import to_json
 from polyfield.errors import RunError
 from polyfield.training.adam import Adam, AdamGroup
 from polyfield.training.progress import Progress
@@ -190,8 +191,12 @@ class Loop:
         broken = self.optimiser.step()
         if broken is not None:
             self._stop(f"the gradient of {broken}")
-        for resize in self.task.after_step(self.step, progress):
+        resizes = self.task.after_step(self.step, progress)
+        for resize in resizes:
             self.optimiser.resize(resize.old, resize.new, resize.rows, resize.gradient)
+        if resizes:
+            model = self.task.model
+            model.config["field"] = to_json(model.module.config)
         self.step += 1
         return report
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from polyfield.config import to_json
 from polyfield.datasets.scene import Scene
 from polyfield.errors import ConfigError
 from polyfield.fields.model import Model, require_pointwise
@@ -207,10 +206,7 @@ class RadianceTask:
         if not self._placed and progress >= self.training.place:
             self._placed = True
             place_by_density(_to_place(self.field), self.renderer, self._generator)
-        resizes = self.field.after_step(progress, self.renderer.occupied)
-        if resizes:
-            self.model.config["field"] = to_json(self.field.config)
-        return resizes
+        return self.field.after_step(progress, self.renderer.occupied)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Occupancy, generators and the place in the stream of rays."""

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from polyfield.config import to_json
 from polyfield.errors import ConfigError
 from polyfield.fields.model import Model
 from polyfield.fields.registry import ParameterGroup, Prepared, Resize
@@ -114,10 +113,7 @@ class SignalTask:
 
     def after_step(self, step: int, progress: float) -> list[Resize]:
         """Let the field follow the step, and grow; all of the cube may hold something."""
-        resizes = self.field.after_step(progress, _everywhere)
-        if resizes:
-            self.model.config["field"] = to_json(self.field.config)
-        return resizes
+        return self.field.after_step(progress, _everywhere)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The generator."""
