@@ -17,9 +17,9 @@ static float sigmoid_slope(float raw) {
 
 // Brings together what is known of the kept samples: false where one of them is not there.
 bool Replay::gather(const ReplaySamples& samples, const PointConditions& conditions, const int64_t* kept,
-                    const float* weights, int64_t n, int64_t width) {
+                    const float* weights, int64_t n, int64_t width, int64_t outputs) {
   float *positions = room(positions_, 3 * n), *encoded = room(encoded_, width * n), *to_sigma = room(to_sigma_, n),
-        *to_color = room(to_color_, 3 * n);
+        *to_color = room(to_color_, 3 * n), *to_given = room(to_given_, samples.features_gradient == nullptr ? 0 : outputs * n);
   int32_t* rays = room(rays_, n);
   std::atomic<bool> strange{false};
   parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
@@ -39,6 +39,8 @@ bool Replay::gather(const ReplaySamples& samples, const PointConditions& conditi
         positions[3 * i + a] = samples.positions[3 * from + a];
         to_color[3 * i + a] = samples.color_gradient[3 * from + a] * weights[i];
       }
+      for (int64_t f = 0; samples.features_gradient != nullptr && f < outputs; ++f)
+        to_given[outputs * i + f] = samples.features_gradient[outputs * from + f] * weights[i];
       to_sigma[i] = samples.sigma_gradient[from] * weights[i];
       rays[i] = samples.rays[from];
     }
@@ -51,7 +53,7 @@ bool Replay::gather(const ReplaySamples& samples, const PointConditions& conditi
 bool Replay::run(const PointField& field, const ReplaySamples& samples, const PointConditions& conditions,
                  const int64_t* kept, const float* weights, int64_t n) {
   const int64_t width = field.encoder->width(), outputs = field.features();
-  if (!gather(samples, conditions, kept, weights, n, width)) return false;
+  if (!gather(samples, conditions, kept, weights, n, width, outputs)) return false;
   float *unit = room(unit_, 3 * n), *encoded = encoded_.data(), *features = room(features_, outputs * n),
         *sigma = room(sigma_, n), *slope = room(slope_, n), *color = room(color_, 3 * n), *to_sigma = to_sigma_.data(),
         *to_color = to_color_.data(), *to_features = room(to_features_, outputs * n), *to_encoded = room(to_encoded_, width * n);
@@ -85,6 +87,8 @@ bool Replay::run(const PointField& field, const ReplaySamples& samples, const Po
   field.color->go_back(seen, n, color, to_color, color_record_, to_seen);
   parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
     field.activate(features, inside, begin, end, sigma, slope);
+    for (int64_t f = outputs * begin; samples.features_gradient != nullptr && f < outputs * end; ++f)
+      to_features[f] += to_given_[f];
     for (int64_t i = begin; i < end; ++i) {
       to_features[i * outputs] += to_sigma[i] * slope[i] * (factor == nullptr ? 1.f : factor[i]);
       if (factor != nullptr) to_factor[i] = to_sigma[i] * sigma[i];

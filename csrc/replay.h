@@ -15,6 +15,7 @@ struct ReplaySamples {
   const int32_t* rays;     // [N]
   const float* encoded;    // [width][N] as the encoder gave it with the present parameters, or null
   const float *sigma_gradient, *color_gradient;  // [N], [N, 3]
+  const float* features_gradient;                // [N, features()], or null
   int64_t count;
 };
 
@@ -27,9 +28,9 @@ class Replay {
 
  private:
   bool gather(const ReplaySamples& samples, const PointConditions& conditions, const int64_t* kept, const float* weights,
-              int64_t n, int64_t width);
+              int64_t n, int64_t width, int64_t outputs);
   std::vector<float> positions_, unit_, encoded_, gated_, factor_, apparent_, features_, sigma_, slope_, color_,
-      to_sigma_, to_color_, to_factor_, to_features_, to_encoded_, to_apparent_;
+      to_sigma_, to_color_, to_factor_, to_given_, to_features_, to_encoded_, to_apparent_;
   std::vector<int32_t> rays_;
   std::vector<uint8_t> inside_;
   std::vector<char> density_record_, color_record_;

@@ -27,7 +27,8 @@ def replay(
     weights: Float[Tensor, " M"],
     sigma_gradient: Float[Tensor, " N"],
     color_gradient: Float[Tensor, "N 3"],
-    encoded: Float[Tensor, "F N"] | None = None,
+    encoded: Float[Tensor, "E N"] | None = None,
+    features_gradient: Float[Tensor, "N F"] | None = None,
 ) -> None:
     """Add to the gradients of a field's parameters.
 
@@ -38,6 +39,7 @@ def replay(
         weights: Factor on what each of these contributes.
         sigma_gradient, color_gradient: Of the loss, with respect to each sample's density and colour.
         encoded: What the encoder gives at the samples, where that is known already: it is not asked again.
+        features_gradient: Of the loss, with respect to each sample's features; None: it asks nothing of them.
 
     Raises:
         ShapeError: Shapes do not fit together, or `kept` names samples that are not there.
@@ -48,21 +50,26 @@ def replay(
             f"replay: this field looks at all samples of a ray together, so all {len(samples)} must be kept, but "
             f"{len(kept)} are: set train.roulette=1."
         )
-    _check(field, samples, kept, weights, sigma_gradient, color_gradient, encoded)
+    _check(
+        field, samples, kept, weights, sigma_gradient, color_gradient, encoded, features_gradient
+    )
     if not len(kept):
         return
     gradients = DenseGradients()
     points = point_field(field, gradients.room)
-    floats = (sigma_gradient, color_gradient, weights, samples.positions, samples.directions)
+    floats = [sigma_gradient, color_gradient, weights, samples.positions, samples.directions]
+    floats += [] if features_gradient is None else [features_gradient]
     frozen = not all(parameter.requires_grad for parameter in field.parameters())
     if points is None or frozen or not native.usable(*floats):
-        replay_reference(field, samples, kept, weights, sigma_gradient, color_gradient)
+        replay_reference(
+            field, samples, kept, weights, sigma_gradient, color_gradient, features_gradient
+        )
         return
     with torch.no_grad():
         conditions = field.conditions(samples.directions)
     tensors = (samples.positions, samples.ray_ids, sigma_gradient, color_gradient, kept, weights)
     positions, rays, to_sigma, to_color, rows, factors = (t.detach().contiguous() for t in tensors)
-    known = None if encoded is None else encoded.contiguous()
+    known, towards = (None if t is None else t.contiguous() for t in (encoded, features_gradient))
     fits = native.worker("Replay").run(
         points,
         positions.data_ptr(),
@@ -70,6 +77,7 @@ def replay(
         0 if known is None else known.data_ptr(),
         to_sigma.data_ptr(),
         to_color.data_ptr(),
+        0 if towards is None else towards.data_ptr(),
         len(samples),
         native_conditions(conditions),
         rows.data_ptr(),
@@ -90,6 +98,7 @@ def replay_reference(
     weights: Float[Tensor, " M"],
     sigma_gradient: Float[Tensor, " N"],
     color_gradient: Float[Tensor, "N 3"],
+    features_gradient: Float[Tensor, "N F"] | None = None,
 ) -> None:
     """Compute `replay` by autograd, for any field."""
     subset = samples.take(kept, samples.ray_offsets)
@@ -99,10 +108,13 @@ def replay_reference(
     with torch.enable_grad():
         sigma, features = field.density(subset.positions, subset)
         color = field.color(subset, features)
-        # Two sums whose gradients are these. Handing them to autograd itself is as quick, but the first time it
+        # Sums whose gradients are these. Handing them to autograd itself is as quick, but the first time it
         # imports a computer algebra system, for half a second.
         towards = torch.dot(sigma, to_sigma)
         towards = towards + torch.dot(color.reshape(-1), to_color.reshape(-1))
+        if features_gradient is not None:
+            to_features = features_gradient.index_select(0, kept) * weights[:, None]
+            towards = towards + torch.dot(features.reshape(-1), to_features.reshape(-1))
         towards.backward()
 
 
@@ -114,6 +126,7 @@ def _check(
     sigma_gradient: Tensor,
     color_gradient: Tensor,
     encoded: Tensor | None,
+    features_gradient: Tensor | None,
 ) -> None:
     count = len(samples)
     wanted = [
@@ -125,6 +138,9 @@ def _check(
     ]
     if encoded is not None:
         wanted.append(("encoded", encoded, (field.encoder.out_dim, count)))
+    if features_gradient is not None:
+        wide = (count, int(field.config.features))
+        wanted.append(("features_gradient", features_gradient, wide))
     for name, tensor, shape in wanted:
         if tensor.shape != shape:
             raise ShapeError(
@@ -139,7 +155,8 @@ def _check(
                 f"replay: {name} must be {dtype} in one dimension, but is {tensor.dtype} "
                 f"{list(tensor.shape)}."
             )
-    floats = [weights, sigma_gradient, color_gradient, *([] if encoded is None else [encoded])]
+    given = [t for t in (encoded, features_gradient) if t is not None]
+    floats = [weights, sigma_gradient, color_gradient, *given]
     if any(tensor.dtype != samples.positions.dtype for tensor in floats):
         raise ShapeError(
             "replay: positions, weights, gradients and encoded must be floats of one kind."

@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/module.h"
+#include "evaluation.h"
 #include "photometric.h"
 #include "replay.h"
 #include "tracer.h"
@@ -54,12 +55,21 @@ void collect(Tracer& tracer, Address offsets, int64_t encoded_width, Address pos
 
 // False, and nothing done, where a sample or a ray is asked for that is not there.
 bool replay(Replay& replay, const PointField& field, Address positions, Address rays, Address encoded,
-            Address sigma_gradient, Address color_gradient, int64_t count, const Conditions& conditions, Address kept,
-            Address weights, int64_t n) {
+            Address sigma_gradient, Address color_gradient, Address features_gradient, int64_t count,
+            const Conditions& conditions, Address kept, Address weights, int64_t n) {
   return replay.run(field,
                     {at<const float>(positions), at<const int32_t>(rays), at<const float>(encoded),
-                     at<const float>(sigma_gradient), at<const float>(color_gradient), count},
+                     at<const float>(sigma_gradient), at<const float>(color_gradient), at<const float>(features_gradient),
+                     count},
                     conditions_of(conditions), at<const int64_t>(kept), at<const float>(weights), n);
+}
+
+// False, and nothing done, where a sample's ray is not there.
+bool evaluate(Evaluation& evaluation, const PointField& field, Address positions, Address rays,
+              const Conditions& conditions, int64_t count, Address sigma, Address color, Address features,
+              Address encoded) {
+  return evaluation.run(field, at<const float>(positions), at<const int32_t>(rays), conditions_of(conditions), count,
+                        {at<float>(sigma), at<float>(color), at<float>(features), at<float>(encoded)});
 }
 
 std::pair<double, double> photometric(Photometric& photometric, const std::array<Address, 6>& samples, int64_t rays,
@@ -89,6 +99,7 @@ POLYFIELD_BINDINGS(point_field) {
       .def(py::init<>())
       .def("trace", &trace, unlocked())
       .def("collect", &collect, unlocked());
+  py::class_<Evaluation>(m, "Evaluation").def(py::init<>()).def("run", &evaluate, unlocked());
   py::class_<Replay>(m, "Replay").def(py::init<>()).def("run", &replay, unlocked());
   py::class_<Photometric>(m, "Photometric").def(py::init<>()).def("run", &photometric, unlocked());
 }

@@ -1,4 +1,5 @@
 // Drives a whole step of training: see sanitize.cpp.
+#include "evaluation.h"
 #include "kernels/occupancy.h"
 #include "parallel.h"
 #include "photometric.h"
@@ -28,7 +29,7 @@ struct Stage {
   Floats depths, origins, directions, jitter, harmonics;
 };
 
-// A whole step of training: trace, compare, replay.
+// A whole step of training: trace, ask again, compare, replay.
 void drive_field(const PointField& field, Stage& stage, int64_t columns) {
   const int64_t rays = stage.rays;
   const MarchGrid grid = {{0, 0, 0}, {1, 1, 1}, 1, Stage::resolution, stage.distance};
@@ -45,6 +46,15 @@ void drive_field(const PointField& field, Stage& stage, int64_t columns) {
   Floats positions(3 * n), t0(n), t1(n), sigma(n), color(3 * n), encoded(width * n);
   Buffer<int32_t> ids(n);
   tracer.collect(offsets, width, {positions, t0, t1, sigma, color, encoded, ids});
+  Evaluation again;
+  Floats same_sigma(n), same_color(3 * n), features(field.features() * n), same_encoded(width * n);
+  for (bool all : {false, true})
+    again.run(field, positions, ids, given, n,
+              {same_sigma, same_color, all ? static_cast<float*>(features) : nullptr,
+               all ? static_cast<float*>(same_encoded) : nullptr});
+  bool same = true;
+  for (int64_t i = 0; i < n; ++i) same = same && std::fabs(same_sigma[i] - sigma[i]) <= 1e-3f * (1 + std::fabs(sigma[i]));
+  expect(same, "evaluation");
   Floats wanted = randoms(3 * rays, 0, 1), alpha = randoms(rays, 0, 1), weights = randoms(rays, 0, 1),
          background = randoms(3 * rays, 0, 1), to_sigma(n), to_color(3 * n), importance(n);
   const PhotometricSums sums =
@@ -54,8 +64,10 @@ void drive_field(const PointField& field, Stage& stage, int64_t columns) {
   Floats factors = randoms((n + 1) / 2, 1, 4);
   for (int64_t i = 0; i < kept.size; ++i) kept[i] = 2 * i;
   for (bool known : {true, false})
-    player.run(field, {positions, ids, known ? static_cast<float*>(encoded) : nullptr, to_sigma, to_color, n}, given, kept,
-               factors, kept.size);
+    player.run(field,
+               {positions, ids, known ? static_cast<float*>(encoded) : nullptr, to_sigma, to_color,
+                known ? nullptr : static_cast<float*>(features), n},
+               given, kept, factors, kept.size);
 }
 
 // A head that is a network of its own, with what it needs.

@@ -92,10 +92,12 @@ def gradients(made: RadianceField) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", NATIVES)
-@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(("known", "towards"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("count", [1, 65, 5000])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_agrees_with_autograd(name: str, known: bool, count: int, activation: str) -> None:
+def test_agrees_with_autograd(
+    name: str, known: bool, towards: bool, count: int, activation: str
+) -> None:
     domain = Contraction((0.0, 0.0, 0.0), 1.0) if count == 65 else Box((-1.0,) * 3, (1.0,) * 3)
     made = field(name, domain, density=activation)
     samples, *rest = batch(count)
@@ -103,9 +105,10 @@ def test_agrees_with_autograd(name: str, known: bool, count: int, activation: st
     if known:
         with torch.no_grad():
             encoded = made.encoder(domain.place(samples.positions)[0]).t().contiguous()
-    replay_reference(made, samples, *rest)
+    to_features = torch.randn(count, made.config.features) if towards else None
+    replay_reference(made, samples, *rest, to_features)
     wanted = gradients(made)
-    replay(made, samples, *rest, encoded)
+    replay(made, samples, *rest, encoded, to_features)
     found = gradients(made)
     assert len(found) == len(wanted) > 0
     for mine, theirs in zip(found, wanted, strict=True):
@@ -263,3 +266,16 @@ def test_features_of_other_floats_are_named() -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     with pytest.raises(ShapeError, match="encoded must be floats of one kind"):
         replay(made, *batch(30), torch.zeros(made.encoder.out_dim, 30, dtype=torch.float16))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.zeros(30, 15), r"features_gradient must be \[30, 16\]"),
+        (torch.zeros(30, 16, dtype=torch.float64), "floats of one kind"),
+    ],
+)
+def test_gradients_to_features_that_do_not_fit_are_named(given: Tensor, message: str) -> None:
+    made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
+    with pytest.raises(ShapeError, match=message):
+        replay(made, *batch(30), None, given)
