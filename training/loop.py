@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polyfield.config import to_json
 from polyfield.errors import RunError
+from polyfield.fields.registry import Resize
 from polyfield.training.adam import Adam, AdamGroup
 from polyfield.training.progress import Progress
 from polyfield.training.schedule import Plan, Rate
@@ -124,6 +125,10 @@ class Loop:
         )
         self.step = self._kept = step
 
+    def prepare(self) -> None:
+        """Let the task do what comes before the first step of a new run."""
+        self._resized(self.task.prepare())
+
     def run(self) -> bool:
         """Train until the plan is done.
 
@@ -131,8 +136,14 @@ class Loop:
             Whether it got there; False when it was asked to stop.
 
         Raises:
-            RunError: A gradient or the loss is not finite. What was saved before stays as it was.
+            RunError: A gradient or the loss is not finite, and what was saved before stays as it was; or the time was
+                over before the first step.
         """
+        if self.step == 0 and self.plan.done(0):
+            raise RunError(
+                f"The budget of {self.plan.budget:g} s was over before the first step: what comes before it took "
+                f"{self.plan.seconds():.1f} s, and nothing is trained. Give it more time."
+            )
         # What is alive now stays alive: no need to search it for garbage every few hundred allocations.
         gc.collect()
         gc.freeze()
@@ -191,14 +202,16 @@ class Loop:
         broken = self.optimiser.step()
         if broken is not None:
             self._stop(f"the gradient of {broken}")
-        resizes = self.task.after_step(self.step, progress)
+        self._resized(self.task.after_step(self.step, progress))
+        self.step += 1
+        return report
+
+    def _resized(self, resizes: list[Resize]) -> None:
         for resize in resizes:
             self.optimiser.resize(resize.old, resize.new, resize.rows, resize.gradient)
         if resizes:
             model = self.task.model
             model.config["field"] = to_json(model.module.config)
-        self.step += 1
-        return report
 
     def _gradients(self, progress: float) -> StepReport:
         report = self.task.gradients(self.step, progress)

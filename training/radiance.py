@@ -18,13 +18,13 @@ from polyfield.fields.model import Model, require_pointwise
 from polyfield.fields.radiance import RadianceField
 from polyfield.fields.registry import ParameterGroup, Prepared, Resize
 from polyfield.fields.replay import replay
-from polyfield.renderers.roulette import select_important
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.interest import Interest
 from polyfield.training.parts_placement import place_by_density
 from polyfield.training.photometric import photometric
 from polyfield.training.rates import Rates
 from polyfield.training.ray_source import RaySource
+from polyfield.training.step_size import StepSize, draw_backgrounds, draw_important
 from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining", "check_training"]
@@ -34,7 +34,6 @@ __all__ = ["RadianceTask", "RadianceTraining", "check_training"]
 _FIRST_LOOK, _LOOK_EVERY = 384, 1024
 _CROWDED = 0.5
 _MOST_TILES = 1 << 22
-_FEWEST_RAYS, _MOST_RAYS = 64, 1 << 16  # of a step
 
 
 @dataclass(frozen=True)
@@ -154,27 +153,28 @@ class RadianceTask:
         self._next_look = None if not bounded else 0 if self._hull else _FIRST_LOOK
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
-        self._rays = self._first_rays(512)
+        self._size = StepSize(training.samples, training.growth, each=512)
         self._placed = not _to_place(self.field)
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""
         return self.training.of(self.field.groups())
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[Resize]:
         """Carve the occupancy grid from alpha, or begin with all of it occupied."""
         if self._hull:
             self.renderer.carve(self._scene)
-            self._rays = self._first_rays(16)
+            self._size.start(each=16)
+        return []
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Render a batch and back-propagate its error."""
         self._look_for_interest(step)
-        batch = self._source.next(self._rays)
+        batch = self._source.next(self._size.rays)
         jitter = torch.rand(len(batch), generator=self._generator)
         coarse = 2.0 if progress < self.training.coarse else 1.0
 
-        background = self._backgrounds(len(batch))
+        background = draw_backgrounds(self._background, len(batch), self._generator)
         traced = self.renderer.trace(
             batch.origins,
             batch.directions,
@@ -184,7 +184,7 @@ class RadianceTask:
             keep_encoded=True,
         )
         seen = photometric(traced, batch, background, self.training.huber)
-        kept, weights = self._select(seen.importance)
+        kept, weights = draw_important(seen.importance, self.training.roulette, self._generator)
         replay(
             self.field,
             traced.samples,
@@ -195,7 +195,7 @@ class RadianceTask:
             traced.encoded,
         )
         self.field.regularise(progress)
-        self._adapt(len(batch), len(traced.samples), progress)
+        self._size.adapt(len(batch), len(traced.samples), progress)
         return StepReport(seen.loss, seen.error, traced.evaluated, len(batch))
 
     def after_step(self, step: int, progress: float) -> list[Resize]:
@@ -216,7 +216,7 @@ class RadianceTask:
         facts: dict[str, Any] = {
             "block": source.block,
             "offset": source.offset,
-            "rays": self._rays,
+            "rays": self._size.rays,
             "placed": self._placed,
         }
         if self._next_look is not None:
@@ -234,11 +234,7 @@ class RadianceTask:
         Raises:
             ValueError: It is none that this task could have reached.
         """
-        rays = int(facts["rays"])
-        if not _FEWEST_RAYS <= rays <= _MOST_RAYS:
-            raise ValueError(
-                f"a step takes {_FEWEST_RAYS} to {_MOST_RAYS} rays, but {str(rays)[:20]} are noted"
-            )
+        rays = StepSize.check(int(facts["rays"]))
         prefix = "renderer."
         self.renderer.load_training_state(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -251,7 +247,7 @@ class RadianceTask:
                     tensors["tiles"], tensors["tile_starts"], self._scene.images.sizes
                 )
         self._source.seek(int(facts["block"]), int(facts["offset"]))
-        self._rays = rays
+        self._size.rays = rays
         self._placed = bool(facts.get("placed", True))
 
     def finish(self) -> None:
@@ -275,28 +271,3 @@ class RadianceTask:
         views = self._scene.split["train"]
         interest = Interest.of(self._scene, views, centers, radius)
         self._source.interest = interest if len(interest.tiles) <= _MOST_TILES else None
-
-    def _backgrounds(self, rays: int) -> Tensor:
-        if self._background is None:
-            return torch.rand((rays, 3), generator=self._generator)
-        return torch.tensor(self._background).expand(rays, 3)
-
-    def _select(self, importance: Tensor) -> tuple[Tensor, Tensor]:
-        if self.training.roulette >= 1.0 or not len(importance):
-            return torch.arange(len(importance)), torch.ones_like(importance)
-        offset = float(torch.rand((), generator=self._generator))
-        return select_important(importance, self.training.roulette * len(importance), offset)
-
-    def _wanted(self, progress: float) -> float:
-        """Samples that a step should shade."""
-        first = 2.0 / (1.0 + self.training.growth)
-        return self.training.samples * (first + 2.0 * (1.0 - first) * progress)
-
-    def _first_rays(self, samples: int) -> int:
-        """Rays of the first step, if each takes so many samples."""
-        return max(_FEWEST_RAYS, min(int(self._wanted(0.0)) // samples, _MOST_RAYS))
-
-    def _adapt(self, rays: int, samples: int, progress: float) -> None:
-        """Choose the next number of rays so that a step shades about as many samples as it should."""
-        wanted = rays * self._wanted(progress) / max(samples, 1)
-        self._rays = int(min(max(wanted, self._rays / 2, _FEWEST_RAYS), self._rays * 2, _MOST_RAYS))

@@ -141,7 +141,7 @@ def run_task(task: Task, plan: Plan, rate: Rate, folder: RunFolder, watch: Watch
     )
     state = folder.load_state()
     if state is None:
-        task.prepare()
+        loop.prepare()
     else:
         _restore(loop, task, plan, state)
     finished = loop.run()

@@ -91,13 +91,14 @@ class SignalTask:
         """The field's groups; those of dense parameters at the heads' rate."""
         return self.training.of(self.field.groups())
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[Resize]:
         """Place what the parts place by data."""
         prepared = [p for p in self.field.parts().values() if isinstance(p, Prepared)]
         if prepared:
             points, weights, extent = self._batches.weighted()
             for part in prepared:
                 part.prepare(points, weights, extent, self._generator)
+        return []
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Compare the field with one batch and back-propagate the error."""

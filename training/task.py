@@ -40,8 +40,8 @@ class Task(Protocol):
         """List what is trained."""
         ...
 
-    def prepare(self) -> None:
-        """Do what comes before the first step (not called when a run is resumed)."""
+    def prepare(self) -> list[Resize]:
+        """Do what comes before the first step (not called when a run is resumed); tell what was replaced."""
         ...
 
     def gradients(self, step: int, progress: float) -> StepReport:

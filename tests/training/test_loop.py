@@ -30,7 +30,8 @@ class ToyTask:
     def groups(self) -> list[ParameterGroup]:
         return [ParameterGroup("weight", [self.weight])]
 
-    def prepare(self) -> None: ...
+    def prepare(self) -> list[Resize]:
+        return []
 
     def gradients(self, step: int, progress: float) -> StepReport:
         self.now += 1.0
@@ -133,3 +134,21 @@ def test_trying_the_last_weights_does_not_change_them(monkeypatch):
     assert saved == [(4, float(task.weight.detach()))]
     whole = run(ToyTask(), monkeypatch, steps=4, save_every=1)
     assert whole[-1] == saved[-1]
+
+
+def test_a_budget_that_is_over_before_the_first_step_is_told() -> None:
+    """Nothing is trained then, and nothing is saved as if it were."""
+    saved: list[int] = []
+    loop = Loop(
+        ToyTask(),
+        Plan(None, 1e-9),
+        Rate(0.01),
+        save=lambda step: lambda: saved.append(step),
+        log=lambda *_: None,
+        on_progress=lambda _: None,
+        control=Control(),
+        save_every=1.0,
+    )
+    with pytest.raises(RunError, match=r"budget of 1e-09 s was over before the first step"):
+        loop.run()
+    assert saved == []
