@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from polyfield.fields.registry import (
+    Change,
     Following,
     Growing,
     ParameterGroup,
@@ -104,7 +105,11 @@ class PartedField(nn.Module):
                 part.follow(progress)
             change = part.grow(progress, occupied) if isinstance(part, Growing) else None
             if change is not None:
-                now = {**getattr(self.config, name), **change.config}
-                self.config = replace(self.config, **{name: now})
-                resizes += change.resizes
+                resizes += self.changed(name, change)
         return resizes
+
+    def changed(self, name: str, change: Change) -> list[Resize]:
+        """Note that a part changed its size; give what it resized."""
+        now = {**getattr(self.config, name), **change.config}
+        self.config = replace(self.config, **{name: now})
+        return change.resizes

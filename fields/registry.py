@@ -14,7 +14,8 @@ Encoders: `build(config, dim, generator) -> Encoder`. Gates: `build(config, dim,
 Parts may offer more. What data place before the first step: `Prepared`. A penalty of their own: `Regularised`. Numbers
 that change with each step: `Following`. Sizes that change during training: `Growing`. Gates may close what they let
 nothing through (`Closing`), and encoders then drop what is read there alone (`Dropping`): see
-`polyfield.fields.pruning`. A native form, which makes rendering and training quicker: see
+`polyfield.fields.pruning`. Parts that can take over what another field says without training: `Sampled`, `Invertible`
+and `Spanning`, see `polyfield.fields.construct`. A native form, which makes rendering and training quicker: see
 `polyfield.fields.native_form`.
 """
 
@@ -42,10 +43,13 @@ __all__ = [
     "Gate",
     "Growing",
     "Head",
+    "Invertible",
     "ParameterGroup",
     "Prepared",
     "Regularised",
     "Resize",
+    "Sampled",
+    "Spanning",
     "build_encoder",
     "build_gate",
     "build_head",
@@ -243,6 +247,44 @@ class Dropping(Protocol):
 
     def drop(self, cells: Bool[Tensor, "..."]) -> None:
         """Make all rows of its tables 0 that no point in these cells of [0, 1]^D reads."""
+        ...
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """An encoder that is told its features at places of its own, and interpolates."""
+
+    def sample(
+        self,
+        features: Callable[[Float[Tensor, "M D"], float], Float[Tensor, "M F"]],
+        occupied: Callable[[Float[Tensor, "M D"]], Tensor],
+    ) -> Change:
+        """Take over, with the sizes that it is to have in the end.
+
+        Args:
+            features: Gives them around points of [0, 1]^D that lie so far apart from each other.
+            occupied: Says of points in [0, 1]^D which may hold something, as bools [M].
+        """
+        ...
+
+
+@runtime_checkable
+class Invertible(Protocol):
+    """A head that can be undone."""
+
+    def invert(self, outputs: Float[Tensor, "N O"]) -> Float[Tensor, "N F"]:
+        """Find features of which it makes these outputs."""
+        ...
+
+
+@runtime_checkable
+class Spanning(Protocol):
+    """A head whose outputs are linear in the features behind the first, for any condition."""
+
+    def span(
+        self, outputs: Float[Tensor, "N K O"], conditions: Float[Tensor, "K C"]
+    ) -> Float[Tensor, "N F"]:
+        """Find these features: least squares over K conditions."""
         ...
 
 

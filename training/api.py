@@ -1,6 +1,7 @@
 """Training and evaluation as functions: what the commands call."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,20 @@ from polyfield import __version__, native
 from polyfield.config import from_json, to_json
 from polyfield.datasets.scene import Scene
 from polyfield.datasets.wishes import positive_seconds, whole_number
-from polyfield.errors import InputError
+from polyfield.errors import DataError, InputError
 from polyfield.fields import model_file
-from polyfield.fields.model import Model, build_model
-from polyfield.fields.pruning import prune
+from polyfield.fields.model import build_model
 from polyfield.training.capture import describe_capture
-from polyfield.training.evaluation import evaluate_model
 from polyfield.training.fit import KINDS, evaluate_fit
 from polyfield.training.loop import Control
-from polyfield.training.lpips import load_lpips
+from polyfield.training.measuring import measure, prune_saved, trained_downscale
 from polyfield.training.memory import check_memory
 from polyfield.training.placement import place
 from polyfield.training.progress import Progress
 from polyfield.training.radiance import RadianceTask, RadianceTraining
 from polyfield.training.run_config import (
     BACKGROUNDS,
+    ConversionConfig,
     RunConfig,
     plan_settings,
     read_run_config,
@@ -37,7 +37,6 @@ from polyfield.training.running import (
     Watch,
     as_grown,
     keep_metrics,
-    model_facts,
     run_task,
     use_threads,
 )
@@ -104,6 +103,8 @@ def train(
         if budget is not None or steps is not None:
             raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
         config = read_run_config(RunFolder.open(out).read_config(), out)
+        if isinstance(config, ConversionConfig):
+            raise InputError(f"{out} was made by polyfield convert: go on with that.")
         plan = Plan(config.steps, config.budget)
         RunFolder.check(out, resume=True)
         config = replace(config, model=as_grown(config.model, RunFolder.open(out)))
@@ -149,10 +150,10 @@ def train(
         watch = Watch(on_progress, control or Control(), save_every)
         result = run_task(task, plan, task.training.schedule, folder, watch)
         if not result.interrupted:
-            _prune(task, folder)
+            prune_saved(task.model, folder, task.training.prune)
         if result.interrupted or not loaded.split["test"]:
             return result
-        metrics = _measure(task.model, loaded, folder.model_path, on_progress)
+        metrics = measure(task.model, loaded, folder.model_path, on_progress)
         keep_metrics(metrics, folder, on_progress)
         return replace(result, metrics=metrics)
 
@@ -173,53 +174,12 @@ def _task(config: RunConfig, scene: Scene) -> RadianceTask:
     return RadianceTask(model, scene, training, shown, config.seed)
 
 
-def _prune(task: RadianceTask, folder: RunFolder) -> None:
-    """Drop from the saved model, and from what is evaluated, what its gate has closed. The state stays as it is."""
-    below = task.training.prune
-    if below and prune(task.model, below):
-        folder.save_model(lambda path: model_file.save(task.model, path))
-
-
 def _protocol(config: RunConfig, scene: Scene) -> dict[str, Any]:
     return {
         "downscale": config.downscale,
         "background": "white" if config.background == "random" else config.background,
         "color_space": "srgb",
         "holdout": scene.holdout,
-    }
-
-
-def _measure(
-    model: Model,
-    scene: Scene,
-    file: Path,
-    tell: Tell,
-    split: str = "test",
-    pictures: Path | None = None,
-    lpips: Path | None = None,
-) -> dict[str, Any]:
-    """Evaluate, and put the result into the form of metrics.json."""
-    result = evaluate_model(
-        model,
-        scene,
-        split,
-        pictures=pictures,
-        perceptual=None if lpips is None else load_lpips(lpips),
-        on_view=lambda done, views: tell(
-            Progress(step=done, steps=views, message=f"evaluated view {done} of {views}")
-        ),
-    )
-    return {
-        "field": model.info.get("preset"),
-        "scene": scene.name,
-        "split": result["split"],
-        "views": result["views"],
-        "psnr": result["psnr"],
-        "ssim": result["ssim"],
-        "lpips": result["lpips"],
-        "per_view": result["per_view"],
-        "render_seconds": result["render_seconds"],
-        **model_facts(model, file),
     }
 
 
@@ -265,7 +225,7 @@ def evaluate(
     if scene is None and config is None:
         raise InputError(f"{run} does not say which scene it was trained on; name it with --scene.")
     if config is None:
-        loaded, differs = load_source(scene, None, _trained_downscale(model), on_progress), None
+        loaded, differs = load_source(scene, None, trained_downscale(model), on_progress), None
     else:
         loaded, differs = find_again(scene, config, on_progress, run)
     if differs and scene is None:
@@ -276,15 +236,21 @@ def evaluate(
     pictures = None
     if save_images:
         pictures = RunFolder(file.parent, None).renders()
-    metrics = _measure(model, loaded, file, on_progress, split, pictures, lpips)
+    metrics = measure(model, loaded, file, on_progress, split, pictures, lpips)
     # Figures from another scene are told, but do not replace the run's own.
     own = config is not None and not differs
     if own and run.is_dir() and split == "test":
-        keep_metrics(metrics, RunFolder.open(run), on_progress)
+        folder = RunFolder.open(run)
+        keep_metrics({**_still_true(config, folder), **metrics}, folder, on_progress)
     return metrics
 
 
-def _trained_downscale(model: Model) -> int:
-    protocol = model.info.get("protocol")
-    downscale = protocol.get("downscale") if isinstance(protocol, dict) else None
-    return downscale if isinstance(downscale, int) and downscale >= 1 else 1
+def _still_true(config: RunConfig | None, folder: RunFolder) -> dict[str, Any]:
+    """What a conversion's metrics.json says of its teacher, which an evaluation does not."""
+    if not isinstance(config, ConversionConfig):
+        return {}
+    with suppress(DataError):  # a broken file is replaced by a whole one
+        before = folder.read_metrics()
+        if isinstance(before, dict):
+            return before
+    return {}

@@ -15,6 +15,7 @@ from polyfield.training.saved_run import SavedRun
 
 __all__ = [
     "BACKGROUNDS",
+    "ConversionConfig",
     "RunConfig",
     "plan_settings",
     "read_run_config",
@@ -60,8 +61,24 @@ class RunConfig(SavedRun):
             )
 
 
+@dataclass(frozen=True)
+class ConversionConfig(RunConfig):
+    """What config.json of a conversion holds; its scene is that of the teacher, where that is known.
+
+    Attributes:
+        teacher: Path of the teacher when the run was started, a hint.
+        taught_by: Fingerprint of the teacher's file.
+        from_scene: Whether the teacher is looked at from the cameras of the scene; else from near those of its capture.
+        train: As `Distillation`.
+    """
+
+    teacher: str
+    taught_by: str
+    from_scene: bool
+
+
 def read_run_config(data: Any, run: Path | str) -> RunConfig:
-    """Read what config.json of a run on posed images holds.
+    """Read what config.json of a run on posed images, or of a conversion, holds.
 
     Args:
         data: JSON.
@@ -73,7 +90,8 @@ def read_run_config(data: Any, run: Path | str) -> RunConfig:
     """
     if isinstance(data, dict) and "fit" in data:
         raise InputError(f"{run} was made by polyfield fit, not by polyfield train.")
-    return from_json(RunConfig, data, "config.json")
+    conversion = isinstance(data, dict) and "teacher" in data
+    return from_json(ConversionConfig if conversion else RunConfig, data, "config.json")
 
 
 def plan_settings(

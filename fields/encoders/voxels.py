@@ -151,6 +151,23 @@ class Voxels(nn.Module):
         self._place(Config(**{**vars(self.config), **config}), table, places)
         return Change(config, [Resize(old, self.table, nearest, self.gradient)])
 
+    @torch.no_grad()
+    def sample(
+        self,
+        features: Callable[[Tensor, float], Tensor],
+        occupied: Callable[[Tensor], Tensor],
+    ) -> Change:
+        """Take over features at the vertices of the finest grid: see `polyfield.fields.registry.Sampled`."""
+        side = max([self.config.side, *(side for _, side in self.config.sides)])
+        places = self._kept(side, occupied).view(-1).nonzero()[:, 0].to(torch.int32)
+        table = native.prefer_large_pages(torch.empty(len(places), self.out_dim))
+        for begin in range(0, len(places), _CHUNK):
+            some = slice(begin, begin + _CHUNK)
+            table[some] = features(lattice_points(places[some], side), 1.0 / (side - 1))
+        old, config = self.table, {"side": side, "rows": len(places)}
+        self._place(Config(**{**vars(self.config), **config}), table, places)
+        return Change(config, [Resize(old, self.table, None, self.gradient)])
+
     def _place(self, config: Config, table: Tensor, places: Tensor) -> None:
         """Keep these vertices, with these values."""
         self.config = config

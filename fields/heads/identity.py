@@ -36,6 +36,10 @@ class Identity(nn.Module):
         """Hand on."""
         return joined(x, condition, rows)
 
+    def invert(self, outputs: Float[Tensor, "N x"]) -> Float[Tensor, "N x"]:
+        """Undo: see `polyfield.fields.registry.Invertible`."""
+        return outputs
+
     def native_network(self, gradient: Gradient) -> Any:
         """Make the native form: see `polyfield.fields.native_form`."""
         del gradient  # nothing is trained

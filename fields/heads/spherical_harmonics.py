@@ -7,6 +7,7 @@ splatting store colours. No activation: a field's `color` says what follows.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int32
 from torch import Generator, Tensor, nn
 
@@ -81,6 +82,14 @@ class SphericalHarmonicsHead(nn.Module):
         coefficients = features[:, 1:].unflatten(1, (self.outputs, terms))
         out: Tensor = (coefficients * basis[:, None]).sum(2)
         return out
+
+    def span(
+        self, outputs: Float[Tensor, "N K O"], conditions: Float[Tensor, "K C"]
+    ) -> Float[Tensor, "N F"]:
+        """Find coefficients: see `polyfield.fields.registry.Spanning`."""
+        solve = torch.linalg.pinv(conditions.double()).to(outputs.dtype)
+        coefficients: Tensor = (solve @ outputs).mT.flatten(1)
+        return coefficients
 
     def native_network(self, gradient: Gradient) -> Any:
         """Make the native form: see `polyfield.fields.native_form`."""

@@ -25,7 +25,8 @@ def preset(name: str, kind: str = "radiance") -> dict[str, Any]:
 
     Returns:
         JSON with "kind" of the model, "field", "train", for radiance fields "render", and "plans": for growing
-        training times the settings that replace those of the base.
+        training times the settings that replace those of the base. Where another field is what it learns from, the
+        settings "taught", if there are any, replace both.
 
     Raises:
         ConfigError: There is no such preset of this kind; the nearest name is told.
