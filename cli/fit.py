@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--as cannot change in a run that goes on with --resume.")
     from polyfield.training.fit import fit
 
-    return run_watched(args, partial(fit, args.file, kind=args.kind, **common(args)), _summary)
+    field = args.field or "hashgrid"
+    start = partial(fit, args.file, kind=args.kind, field=field, **common(args))
+    return run_watched(args, start, _summary)
 
 
 def _summary(result: "TrainResult") -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "the whole tour on the built-in scene, with a report page",
     "train": "fit a radiance field to posed images",
     "fit": "fit a field to an image, a function on the sphere, or a mesh",
+    "convert": "turn a radiance field into one of another architecture, without images",
     "compare": "train several fields alike and lay them side by side on a page",
     "eval": "PSNR and SSIM of a run, per view and mean",
     "render": "images, depth or a video of a run along a camera path",
@@ -142,6 +143,7 @@ def _help() -> str:
             "",
             "  polyfield train scenes/lego --out runs/lego --budget 60s",
             "  polyfield render runs/lego --path orbit --out lego.mp4",
+            "  polyfield convert runs/lego --to tensorf --out runs/lego-tensorf",
         ]
     )
 

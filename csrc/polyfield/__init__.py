@@ -16,6 +16,7 @@ _API = {
     "train": "polyfield.training.api",
     "fit": "polyfield.training.fit",
     "compare": "polyfield.training.compare",
+    "convert": "polyfield.training.convert",
     "evaluate": "polyfield.training.api",
     "render": "polyfield.training.rendering",
     "load_scene": "polyfield.datasets",

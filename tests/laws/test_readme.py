@@ -30,7 +30,9 @@ def test_flags_in_tables_exist(repo_root):
     text = (repo_root / "README.md").read_text(encoding="utf-8")
     flags = set(re.findall(r"(--[a-z][a-z-]+)", text))
     known = {
-        flag for name in ("train", "fit", "compare", "render", "eval") for flag in flags_of(name)
+        flag
+        for name in ("train", "fit", "convert", "compare", "render", "eval")
+        for flag in flags_of(name)
     }
     assert flags <= known, f"no command has {flags - known}"
 

@@ -1,0 +1,129 @@
+"""The lessons of a teacher, in the order in which a student takes them.
+
+Lessons are numbered, and each is made from its number alone, so that a run that goes on has the same ones. Making one
+costs the teacher a trace: it is used several times, mixed with others, before it is let go.
+"""
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from polyfield.fields.evaluate import evaluate
+from polyfield.fields.model import Model, require_pointwise
+from polyfield.renderers.composite import composite
+from polyfield.renderers.volume import VolumeRenderer
+from polyfield.training.lesson import Lesson, transmittance
+from polyfield.training.ray_source import RayBatch
+
+__all__ = ["Lessons", "Viewpoints"]
+
+_WINDOW = 24  # lessons from which one is taken again
+_TRIED, _TRACE = (
+    8192,
+    1e-3,
+)  # rays that should meet something, and what is nothing: a quarter of a step between colours
+
+
+class Viewpoints(Protocol):
+    """Where to look from."""
+
+    def rays(
+        self, count: int, generator: Generator
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+        """Draw rays: origins, and unit directions."""
+        ...
+
+
+class Lessons:
+    """What a teacher shows.
+
+    Args:
+        teacher: A pointwise radiance model; it is not changed, and its parameters need no gradient any more.
+        viewpoints: Where to look from.
+        seed: Of everything random.
+        uses: How often a lesson is taken in the mean.
+        min_transmittance: What is behind this is not shown.
+        features: Whether the student wants the teacher's features.
+
+    Attributes:
+        renderer: Of the teacher.
+        rays: Number of rays of each lesson so far.
+    """
+
+    def __init__(
+        self,
+        teacher: Model,
+        viewpoints: Viewpoints,
+        seed: int,
+        *,
+        uses: int,
+        min_transmittance: float,
+        features: bool,
+    ) -> None:
+        require_pointwise(teacher, "Conversion")
+        self.renderer = VolumeRenderer(teacher)
+        self.renderer.field.requires_grad_(False)
+        self._viewpoints, self._seed = viewpoints, seed
+        self._uses, self._min_transmittance, self._features = uses, min_transmittance, features
+        self._kept: dict[int, Lesson] = {}
+        self.rays: list[int] = []
+
+    def at(self, step: int, rays: int) -> Lesson:
+        """Give the lesson of a step: from time to time a new one, else one of the last ones.
+
+        Args:
+            step: Asked for one after the other.
+            rays: Of a new one.
+        """
+        newest = step // self._uses
+        if newest == len(self.rays):
+            self.rays.append(rays)
+        if step % self._uses:
+            generator = self._generator(step, 1)
+            newest -= int(torch.randint(min(_WINDOW, newest + 1), (), generator=generator))
+        if newest not in self._kept:
+            self._kept[newest] = self._make(newest)
+            for old in [number for number in self._kept if number <= step // self._uses - _WINDOW]:
+                del self._kept[old]
+        return self._kept[newest]
+
+    def show_something(self) -> bool:
+        """Whether a ray of some thousand meets more than a trace of density."""
+        origins, directions = self._viewpoints.rays(_TRIED, self._generator(0, 1))
+        traced = self.renderer.trace(origins, directions, self._min_transmittance)
+        _, weights = transmittance(traced.sigma, traced.samples)
+        return bool((weights > _TRACE).any())
+
+    @torch.no_grad()
+    def _make(self, number: int) -> Lesson:
+        generator = self._generator(number, 0)
+        origins, directions = self._viewpoints.rays(self.rays[number], generator)
+        jitter = torch.rand(len(origins), generator=generator)
+        traced = self.renderer.trace(origins, directions, self._min_transmittance, jitter)
+        samples = traced.samples
+        seen = composite(
+            traced.sigma,
+            traced.color,
+            samples.t0,
+            samples.t1,
+            samples.ray_offsets,
+            torch.zeros_like(origins),
+        )
+        camera = torch.zeros(len(origins), dtype=torch.int64)
+        visible, weights = transmittance(traced.sigma, samples)
+        return Lesson(
+            RayBatch(origins, directions, seen.color, seen.opacity, None, camera),
+            samples,
+            traced.sigma,
+            traced.color,
+            visible,
+            weights,
+            evaluate(self.renderer.field, samples).features if self._features else None,
+        )
+
+    def _generator(self, number: int, stream: int) -> Generator:
+        # torch's generator takes 32 bits of seed: odd factors spread numbers over them.
+        mixed = self._seed * 2654435761 + (2 * number + stream) * 2246822519
+        return Generator().manual_seed(mixed % (1 << 32))
