@@ -145,6 +145,8 @@ def convert(
     _refuse_own(taught, Path(out))
     plan.start()
     task = _task(config, taught, loaded)
+    if plan.budget is not None and not resume and not _sets(changes, "train.uses"):
+        config = replace(config, train={**config.train, "uses": task.pace()})
     with RunFolder.create(out, overwrite=overwrite, resume=resume) as folder:
         if not resume:
             folder.write_config(to_json(config))
@@ -180,6 +182,10 @@ def _load(run: Path | str) -> _Taught:
     with file.open("rb") as data:
         fingerprint = hashlib.file_digest(data, "sha256").hexdigest()[:16]
     return _Taught(model, file, fingerprint, config)
+
+
+def _sets(changes: Sequence[str], key: str) -> bool:
+    return any(change.partition("=")[0].strip() == key for change in changes)
 
 
 def _field_of(model: Model) -> RadianceField:

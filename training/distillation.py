@@ -9,6 +9,7 @@ volume distillation".
 """
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,8 @@ from polyfield.training.teacher import Lessons
 
 __all__ = ["Distillation", "DistillationTask", "copy_parts", "same_features"]
 
+_PACE_RAYS, _MOST_USES = 2048, 16
+_STEP = 2.5  # what a step costs, in evaluations of its samples
 _FADE = 0.1  # fraction of the run after which features count a third of what they did
 
 
@@ -45,7 +48,7 @@ class Distillation(Rates):
         roulette: Share of them that is back-propagated; 1: all, each exactly once.
         huber: Where the loss of colours turns from square to linear.
         min_transmittance: What is behind this is not shown.
-        uses: How often a lesson is taken.
+        uses: How often a lesson is taken in the mean; where time is what is planned, `DistillationTask.pace` sets it.
         features, density, color: How much these count at each sample; features soon count for less.
         picture: How much the colours of rays count.
         pictures: Fraction of the run after which they do.
@@ -62,7 +65,7 @@ class Distillation(Rates):
     roulette: float = 0.25
     huber: float = 0.1
     min_transmittance: float = 1e-3
-    uses: int = 4
+    uses: int = 2
     features: float = 1.0
     density: float = 0.01
     color: float = 1.0
@@ -184,6 +187,24 @@ class DistillationTask:
         if "encoder" in copied:
             return []
         return construct(self.field, teacher.field, self.renderer.occupied)
+
+    def pace(self) -> int:
+        """Set how often lessons are taken by what they cost: a slow teacher shall not take more time than its student.
+
+        Returns:
+            How often.
+        """
+        spent = []
+        for _ in range(2):  # the first time pays for what is made once
+            begun = time.perf_counter()
+            lesson = self._lessons.first(_PACE_RAYS)
+            asked = time.perf_counter()
+            evaluate(self.field, lesson.samples)
+            spent.append((asked - begun, time.perf_counter() - asked))
+        shown, learnt = spent[-1]
+        uses = round(shown / max(_STEP * learnt, 1e-9))
+        self._lessons.uses = min(max(uses, 1), _MOST_USES)
+        return self._lessons.uses
 
     def gradients(self, step: int, progress: float) -> StepReport:
         """Take a lesson, and back-propagate what was wrong."""

@@ -43,11 +43,12 @@ class Lessons:
         teacher: A pointwise radiance model; it is not changed, and its parameters need no gradient any more.
         viewpoints: Where to look from.
         seed: Of everything random.
-        uses: How often a lesson is taken in the mean.
+        uses: How often a lesson is taken in the mean: 1 or more.
         min_transmittance: What is behind this is not shown.
         features: Whether the student wants the teacher's features.
 
     Attributes:
+        uses: As given; may be changed before the first lesson.
         renderer: Of the teacher.
         rays: Number of rays of each lesson so far.
     """
@@ -65,8 +66,8 @@ class Lessons:
         require_pointwise(teacher, "Conversion")
         self.renderer = VolumeRenderer(teacher)
         self.renderer.field.requires_grad_(False)
-        self._viewpoints, self._seed = viewpoints, seed
-        self._uses, self._min_transmittance, self._features = uses, min_transmittance, features
+        self._viewpoints, self._seed, self.uses = viewpoints, seed, uses
+        self._min_transmittance, self._features = min_transmittance, features
         self._kept: dict[int, Lesson] = {}
         self.rays: list[int] = []
 
@@ -77,15 +78,15 @@ class Lessons:
             step: Asked for one after the other.
             rays: Of a new one.
         """
-        newest = step // self._uses
+        newest = step // self.uses
         if newest == len(self.rays):
             self.rays.append(rays)
-        if step % self._uses:
+        if step % self.uses:
             generator = self._generator(step, 1)
             newest -= int(torch.randint(min(_WINDOW, newest + 1), (), generator=generator))
         if newest not in self._kept:
-            self._kept[newest] = self._make(newest)
-            for old in [number for number in self._kept if number <= step // self._uses - _WINDOW]:
+            self._kept[newest] = self._make(newest, self.rays[newest])
+            for old in [number for number in self._kept if number <= step // self.uses - _WINDOW]:
                 del self._kept[old]
         return self._kept[newest]
 
@@ -96,10 +97,14 @@ class Lessons:
         _, weights = transmittance(traced.sigma, traced.samples)
         return bool((weights > _TRACE).any())
 
+    def first(self, rays: int) -> Lesson:
+        """Make the first lesson, only for looking."""
+        return self._make(0, rays)
+
     @torch.no_grad()
-    def _make(self, number: int) -> Lesson:
+    def _make(self, number: int, rays: int) -> Lesson:
         generator = self._generator(number, 0)
-        origins, directions = self._viewpoints.rays(self.rays[number], generator)
+        origins, directions = self._viewpoints.rays(rays, generator)
         jitter = torch.rand(len(origins), generator=generator)
         traced = self.renderer.trace(origins, directions, self._min_transmittance, jitter)
         samples = traced.samples
