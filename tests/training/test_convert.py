@@ -168,6 +168,18 @@ def test_a_resumed_conversion_ends_with_the_same_bits(
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+def test_lessons_are_taken_as_often_as_their_price_asks(teacher: Path, tmp_path: Path) -> None:
+    small = (*AFFORDABLE["kplanes"], "train.samples=1024")
+    for name, changes in (("paced", small), ("fixed", (*small, "train.uses=3"))):
+        convert(teacher, to="kplanes", out=tmp_path / name, budget=4.0, changes=changes)
+    uses = [
+        json.loads((tmp_path / name / "config.json").read_text())["train"]["uses"]
+        for name in ("paced", "fixed")
+    ]
+    assert 1 <= uses[0] <= 16
+    assert uses[1] == 3
+
+
 def test_going_on_needs_the_same_teacher(teacher: Path, tmp_path: Path) -> None:
     moved = tmp_path / "teacher"
     shutil.copytree(teacher, moved)
