@@ -299,11 +299,10 @@ def _task(config: ConversionConfig, taught: _Taught, scene: Scene | None) -> Dis
     teacher = taught.model
     student = build_model("radiance", parts, config.seed)
     student.background, student.capture = teacher.background, teacher.capture
-    student.info = {
-        **teacher.info,
-        "preset": config.preset,
-    }
+    student.info = {**teacher.info, "preset": config.preset}
     training = from_json(Distillation, config.train, "train")
+    if scene is not None and not scene.split["train"]:
+        raise InputError(f"{scene.name} has no training views to look from; leave --scene away.")
     cameras = None if scene is None else (scene.cameras, list(scene.split["train"]))
     views = viewpoints(teacher, cameras)
     lessons = Lessons(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,15 @@ def test_a_teacher_that_shows_nothing_is_refused(teacher: Path, tmp_path: Path) 
 def test_another_scene_is_refused(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="domain of its own scene"):
         short(teacher, tmp_path / "run", scene=builtin_scene(views=12, size=40))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scene_without_training_views_is_refused(
+    scene: Scene, teacher: Path, tmp_path: Path
+) -> None:
+    held_out = replace(scene, split={**scene.split, "train": ()})
+    with pytest.raises(InputError, match="no training views to look from"):
+        short(teacher, tmp_path / "run", scene=held_out)
     assert not (tmp_path / "run").exists()
 
 
