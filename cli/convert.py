@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_fixed(args, _FIXED)
     from polyfield.training.convert import convert
 
-    start = partial(convert, args.run, to=args.to or "hashgrid", scene=args.scene, **common(args))
+    to = "hashgrid" if args.to is None else args.to  # of a run that goes on nothing is asked
+    start = partial(convert, args.run, to=to, scene=args.scene, **common(args))
     return run_watched(args, start, _summary)
 
 

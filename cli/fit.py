@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--as cannot change in a run that goes on with --resume.")
     from polyfield.training.fit import fit
 
-    field = args.field or "hashgrid"
+    field = "hashgrid" if args.field is None else args.field
     start = partial(fit, args.file, kind=args.kind, field=field, **common(args))
     return run_watched(args, start, _summary)
 
