@@ -28,7 +28,7 @@ def configure(parser: Parser) -> None:
         metavar="SCENE",
         help="what the teacher was trained on: look from its cameras, and measure on its test views",
     )
-    add_run_arguments(parser, field="--to")
+    add_run_arguments(parser, "to")
 
 
 _FIXED = ("to", "seed", "precision", "set")
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_fixed(args, _FIXED)
     from polyfield.training.convert import convert
 
-    to = "hashgrid" if args.to is None else args.to  # of a run that goes on nothing is asked
-    start = partial(convert, args.run, to=to, scene=args.scene, **common(args))
+    start = partial(convert, args.run, scene=args.scene, **common(args, "to"))
     return run_watched(args, start, _summary)
 
 

@@ -33,9 +33,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--as cannot change in a run that goes on with --resume.")
     from polyfield.training.fit import fit
 
-    field = "hashgrid" if args.field is None else args.field
-    start = partial(fit, args.file, kind=args.kind, field=field, **common(args))
-    return run_watched(args, start, _summary)
+    return run_watched(args, partial(fit, args.file, kind=args.kind, **common(args)), _summary)
 
 
 def _summary(result: "TrainResult") -> str:

@@ -27,15 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["add_kind", "add_run_arguments", "common", "refuse_fixed", "run_watched", "watched"]
 
 
-def add_run_arguments(parser: Parser, field: str = "--field") -> None:
+def add_run_arguments(parser: Parser, field: str = "field") -> None:
     """Add --out, the preset, the length, seed, precision, --set, resuming, threads and --json.
 
     Args:
         parser: Of a command that trains.
-        field: The flag that names the preset.
+        field: Name of the flag for the preset.
     """
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run folder to make")
-    parser.add_argument(field, metavar="PRESET", help="hashgrid (default), nerf, tensorf, ...")
+    parser.add_argument(
+        f"--{field}", metavar="PRESET", help="hashgrid (default), nerf, tensorf, ..."
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--budget", type=duration, metavar="TIME", help="60s, 5m, 1h (default 60s)")
     length.add_argument("--steps", type=whole(1, 10**9), metavar="N", help="exact number of steps")
@@ -67,13 +69,14 @@ def refuse_fixed(args: argparse.Namespace, names: Sequence[str]) -> None:
                 raise InputError(f"--{name} cannot change in a run that goes on with --resume.")
 
 
-def common(args: argparse.Namespace) -> dict[str, Any]:
-    """Give what `add_run_arguments` added, but for the preset, as arguments of `train`, `fit` and `convert`."""
+def common(args: argparse.Namespace, field: str = "field") -> dict[str, Any]:
+    """Give what `add_run_arguments` added, with the same flag for the preset, as arguments of the Python API."""
     budget = args.budget
     if budget is None and args.steps is None and not args.resume:
         budget = 60.0
     return {
         "out": args.out,
+        field: "hashgrid" if (named := getattr(args, field)) is None else named,
         "budget": budget,
         "steps": args.steps,
         "seed": args.seed or 0,

@@ -52,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
         downscale=args.downscale or 1,
         background=args.background or "random",
         format=args.format,
-        field="hashgrid" if args.field is None else args.field,
         **common(args),
     )
     return run_watched(args, start, _summary)

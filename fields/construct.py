@@ -56,13 +56,15 @@ def construct(
         # The density of a vertex is the mean around it, its colour that of the densest place.
         around = (points[:, None] + apart * offsets).clamp(0.0, 1.0)
         places = student.domain.to_world(around.view(-1, 3))
-        sigma = teacher.density(places)[0].view(len(points), -1)
-        mean, densest = sigma.mean(1), sigma.argmax(1)
-        where = places.view(len(points), -1, 3)[torch.arange(len(points)), densest]
+        sigma, given = teacher.density(places)
+        each = sigma.view(len(points), -1)
+        mean = each.mean(1)
+        densest = each.argmax(1) + each.shape[1] * torch.arange(len(points))
         raw = mean.new_zeros(len(points), _DIRECTIONS, 3)
         seen = (mean * (apart * student.domain.scale) > _NOTHING).nonzero()[:, 0]
         if len(seen):
-            raw[seen] = _raw_colors(student, teacher, where[seen], directions)
+            rows = densest[seen]
+            raw[seen] = _raw_colors(student, teacher, places[rows], given[rows], directions)
         outputs = torch.cat([_raw_density(student, mean)[:, None], colors.span(raw, conditions)], 1)
         inverse: Tensor = head.invert(outputs)
         return inverse
@@ -82,10 +84,13 @@ def _raw_density(student: RadianceField, sigma: Float[Tensor, " N"]) -> Float[Te
 
 
 def _raw_colors(
-    student: RadianceField, teacher: RadianceField, places: Tensor, directions: Tensor
+    student: RadianceField,
+    teacher: RadianceField,
+    places: Float[Tensor, "N 3"],
+    given: Float[Tensor, "N F"],
+    directions: Float[Tensor, "K 3"],
 ) -> Float[Tensor, "N K 3"]:
-    """What a student's colours are made of, in each direction."""
-    _, given = teacher.density(places)
+    """What a student's colours are made of at places whose features the teacher has given, in each direction."""
     count, none = len(places), places.new_zeros(len(places))
     offsets, ids = torch.tensor([0, count]), torch.zeros(count, dtype=torch.int32)
     seen = torch.stack(

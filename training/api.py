@@ -40,7 +40,7 @@ from polyfield.training.running import (
     run_task,
     use_threads,
 )
-from polyfield.training.schedule import Plan
+from polyfield.training.schedule import plan_for
 
 __all__ = ["TrainResult", "evaluate", "train"]
 
@@ -72,7 +72,7 @@ def train(
             that the run names).
         out: Run folder.
         field: Name of a preset.
-        budget, steps: How long: seconds, or steps; exactly one. Not given with `resume`.
+        budget, steps: How long: seconds (60 where neither is given), or steps. Not given with `resume`.
         downscale: Reduce the images by this factor, for training and evaluation. A scene in memory stays as it is.
         background: What to put behind transparent pixels: "random", "white" or "black".
         format: Read the scene as this format.
@@ -100,12 +100,10 @@ def train(
     use_threads(threads)
     save_every = positive_seconds(save_every, "--save-every")
     if resume:
-        if budget is not None or steps is not None:
-            raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
         config = read_run_config(RunFolder.open(out).read_config(), out)
         if isinstance(config, ConversionConfig):
             raise InputError(f"{out} was made by polyfield convert: go on with that.")
-        plan = Plan(config.steps, config.budget)
+        plan = plan_for(steps, budget, config)
         RunFolder.check(out, resume=True)
         config = replace(config, model=as_grown(config.model, RunFolder.open(out)))
         loaded, differs = find_again(scene, config, on_progress, out)
@@ -116,11 +114,9 @@ def train(
             )
         _, _, why = place(loaded)
     else:
-        if budget is None and steps is None:
-            budget = 60.0
-        plan = Plan(steps, budget)
+        plan = plan_for(steps, budget)
         RunFolder.check(out, overwrite=overwrite)
-        plan_set = plan_settings(field, steps, budget)
+        plan_set = plan_settings(field, plan.steps, plan.budget)
         loaded = load_source(scene, format, downscale, on_progress)
         domain, render, why = place(loaded)
         model_config, training = spell_out(

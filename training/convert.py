@@ -41,7 +41,7 @@ from polyfield.training.running import (
     run_task,
     use_threads,
 )
-from polyfield.training.schedule import Plan
+from polyfield.training.schedule import Plan, plan_for
 from polyfield.training.teacher import Lessons
 from polyfield.training.viewpoints import viewpoints
 
@@ -101,9 +101,8 @@ def convert(
     use_threads(threads)
     save_every = positive_seconds(save_every, "--save-every")
     if resume:
-        if budget is not None or steps is not None:
-            raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
         config = _config_of(out)
+        plan = plan_for(steps, budget, config)
         RunFolder.check(out, resume=True)
         config = replace(config, model=as_grown(config.model, RunFolder.open(out)))
         taught = _load(config.teacher if run is None else run)
@@ -111,7 +110,6 @@ def convert(
             raise InputError(
                 f"{taught.file} is not the field that {out} learns from; name the right one, or start a new run."
             )
-        plan = Plan(config.steps, config.budget)
         loaded = None
         if config.from_scene:
             loaded, differs = find_again(scene, config, on_progress, out)
@@ -121,27 +119,13 @@ def convert(
     else:
         if run is None:
             raise InputError("polyfield convert needs a RUN, or a field file, to convert.")
-        plan = Plan(steps, 60.0 if budget is None and steps is None else budget)
+        plan = plan_for(steps, budget)
         RunFolder.check(out, overwrite=overwrite)
         taught = _load(run)
-        student = _spell_out(to, taught.model, (plan.steps, plan.budget), changes, precision)
+        student = _spell_out(to, taught.model, plan, changes, precision)
         loaded = None if scene is None else _scene_of(taught, scene, on_progress)
-        config = replace(
-            _origin(taught),
-            preset=to,
-            seed=whole_number(seed, "--seed", 0, 2**31 - 1),
-            steps=plan.steps,
-            budget=plan.budget,
-            **student,
-        )
-        if loaded is not None:
-            config = replace(
-                config,
-                scene=hint_of(scene),
-                format=loaded.format,
-                fingerprint=loaded.fingerprint,
-                from_scene=True,
-            )
+        seed = whole_number(seed, "--seed", 0, 2**31 - 1)
+        config = _configure(to, taught, student, (scene, loaded), plan, seed)
     _refuse_own(taught, Path(out))
     plan.start()
     task = _task(config, taught, loaded)
@@ -229,32 +213,45 @@ def _refuse_other(scene: Scene, differs: str | None, taught: _Taught) -> None:
         )
 
 
-def _origin(taught: _Taught) -> ConversionConfig:
-    """The part of a conversion's config that follows from its teacher."""
+def _configure(
+    to: str,
+    taught: _Taught,
+    student: dict[str, Any],
+    given: tuple[Source | None, Scene | None],
+    plan: Plan,
+    seed: int,
+) -> ConversionConfig:
+    """Build the config of a conversion: its scene is the one that was given, else what the teacher's run names."""
+    source, scene = given
     config = taught.config
+    named = format = None
+    fingerprint = str(taught.model.info.get("fingerprint", ""))
+    if scene is not None:
+        named, format, fingerprint = hint_of(source), scene.format, scene.fingerprint
+    elif config is not None:
+        named, format = config.scene, config.format
     return ConversionConfig(
-        preset="",
-        scene=None if config is None else config.scene,
-        format=None if config is None else config.format,
+        preset=to,
+        scene=named,
+        format=format,
         downscale=trained_downscale(taught.model),
-        fingerprint=str(taught.model.info.get("fingerprint", "")),
+        fingerprint=fingerprint,
         background="random" if config is None else config.background,
-        seed=0,
-        steps=None,
-        budget=None,
-        model={"kind": "radiance", "field": {}, "domain": {}, "render": {}},
-        train={},
+        seed=seed,
+        steps=plan.steps,
+        budget=plan.budget,
+        **student,
         version=__version__,
         teacher=str(taught.file.resolve()),
         taught_by=taught.fingerprint,
-        from_scene=False,
+        from_scene=scene is not None,
     )
 
 
 def _spell_out(
     to: str,
     teacher: Model,
-    length: tuple[int | None, float | None],
+    plan: Plan,
     changes: Sequence[str],
     precision: str | None,
 ) -> dict[str, Any]:
@@ -275,7 +272,7 @@ def _spell_out(
         "train": {key: value for key, value in base["train"].items() if key in known},
     }
     readers = {"field": RadianceConfig, "render": VolumeConfig, "train": Distillation}
-    planned = filter(holds, plan_settings(to, *length))
+    planned = filter(holds, plan_settings(to, plan.steps, plan.budget))
     settings = [*planned, *base.get("taught", ()), *changes]
     spelled = spell_sections(sections, readers, settings, precision)
     for key in ("low", "high", "levels", "resolution"):

@@ -25,8 +25,14 @@ from polyfield.fields.replay import replay
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.lesson import Levels, compare_with
 from polyfield.training.parts_placement import place_by_density
-from polyfield.training.rates import Rates
-from polyfield.training.step_size import StepSize, draw_backgrounds, draw_important
+from polyfield.training.step_size import (
+    SampledTraining,
+    StepSize,
+    check_counts,
+    check_shares,
+    draw_backgrounds,
+    draw_important,
+)
 from polyfield.training.task import StepReport
 from polyfield.training.teacher import Lessons
 
@@ -38,54 +44,29 @@ _FADE = 0.1  # fraction of the run after which features count a third of what th
 
 
 @dataclass(frozen=True)
-class Distillation(Rates):
+class Distillation(SampledTraining):
     """How a student is taught.
 
     Attributes:
         rate, head_rate, warmup, hold, final_rate: As of `Rates`.
-        samples: Samples that a lesson should have in the middle of the run; the number of rays follows.
-        growth: Factor by which they grow with the progress of the run, evenly.
-        roulette: Share of them that is back-propagated; 1: all, each exactly once.
-        huber: Where the loss of colours turns from square to linear.
-        min_transmittance: What is behind this is not shown.
+        samples, growth, roulette, huber, min_transmittance, prune: As of `SampledTraining`.
         uses: How often a lesson is taken in the mean; where time is what is planned, `DistillationTask.pace` sets it.
         features, density, color: How much these count at each sample; features soon count for less.
         picture: How much the colours of rays count.
         pictures: Fraction of the run after which they do.
-        prune: As of `RadianceTraining`.
     """
 
-    rate: float = 0.03
-    head_rate: float = 0.3
-    warmup: int = 30
-    hold: float = 0.45
-    final_rate: float = 0.03
-    samples: int = 32768
-    growth: float = 1.0
-    roulette: float = 0.25
-    huber: float = 0.1
-    min_transmittance: float = 1e-3
     uses: int = 2
     features: float = 1.0
     density: float = 0.01
     color: float = 1.0
     picture: float = 1.0
     pictures: float = 0.0
-    prune: float = 0.03
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("huber", "roulette", "growth"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
-        for name, most in (("samples", 1 << 24), ("uses", 1 << 10)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(
-                    f"train.{name} must be in 1..{most}, but is {getattr(self, name)}."
-                )
-        for name in ("roulette", "min_transmittance", "pictures", "prune"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
+        check_counts(self, uses=1 << 10)
+        check_shares(self, "pictures")
         for name in ("features", "density", "color", "picture"):
             if not 0 <= getattr(self, name) <= 1e6:
                 raise ConfigError(
@@ -170,7 +151,7 @@ class DistillationTask:
         self.renderer.load_state(lessons.renderer.state())
         self._lessons, self._background = lessons, background
         self._generator = Generator().manual_seed(seed + 1)
-        self._size = StepSize(training.samples, training.growth, each=16)
+        self._size = StepSize(training, each=16)
 
     def groups(self) -> list[ParameterGroup]:
         """The field's groups; those of dense parameters at the heads' rate."""

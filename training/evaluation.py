@@ -16,7 +16,7 @@ from polyfield.errors import InputError
 from polyfield.fields.model import Model
 from polyfield.renderers.registry import renderer_for
 from polyfield.renderers.rendered import Rendered, Renderer
-from polyfield.training.metrics import psnr, ssim
+from polyfield.training.metrics import BEST_PSNR, psnr, ssim
 
 __all__ = ["Window", "draw_view", "evaluate_model", "pixel_rays"]
 
@@ -24,8 +24,6 @@ Window = tuple[slice, slice]
 """Rows and columns of a picture."""
 
 _WHOLE: Window = (slice(None), slice(None))
-
-_BEST = 100.0  # dB: a view that is right to the last bit, as one of background alone, shall not make a mean infinite
 
 
 def pixel_rays(cameras: Cameras, view: int, window: Window = _WHOLE) -> tuple[Tensor, Tensor]:
@@ -102,7 +100,7 @@ def evaluate_model(
                 continue
             seen = torch.where(weights[..., None] > 0, seen, truth)
             quality = 10 * math.log10(float(weights.mean()))
-        quality = min(quality + psnr(seen, truth), _BEST)
+        quality = min(quality + psnr(seen, truth), BEST_PSNR)
         name = scene.names[view]
         rows.append({"name": name, "psnr": quality, "ssim": ssim(seen, truth)})
         if perceptual is not None:

@@ -36,7 +36,7 @@ from polyfield.training.running import (
     use_threads,
 )
 from polyfield.training.saved_run import SavedRun
-from polyfield.training.schedule import Plan
+from polyfield.training.schedule import plan_for
 from polyfield.training.signal import SignalTask, SignalTraining
 
 __all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit", "kind_of", "spell_signal"]
@@ -115,8 +115,6 @@ def fit(
     use_threads(threads)
     save_every = positive_seconds(save_every, "--save-every")
     if resume:
-        if budget is not None or steps is not None:
-            raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
         config = _config_of(RunFolder.open(out).read_config(), out)
         RunFolder.check(out, resume=True)
         config = replace(config, model=as_grown(config.model, RunFolder.open(out)))
@@ -126,11 +124,11 @@ def fit(
             raise InputError(
                 f"{signal.name} is not what this run was started with; start a new run, or name the right file."
             )
-        plan = Plan(config.steps, config.budget)
+        plan = plan_for(steps, budget, config)
     else:
         if file is None:
             raise InputError("polyfield fit needs a FILE to fit.")
-        plan = Plan(steps, 60.0 if budget is None and steps is None else budget)
+        plan = plan_for(steps, budget)
         fits = _fits(kind_of(file) if kind is None else kind)
         RunFolder.check(out, overwrite=overwrite)
         signal = fits.load(file)

@@ -15,7 +15,7 @@ from polyfield.datasets.pictures import save_png
 from polyfield.fields.model import Model
 from polyfield.fields.signal import Picture
 from polyfield.renderers.picture import draw_picture
-from polyfield.training.metrics import ssim
+from polyfield.training.metrics import BEST_PSNR, ssim
 
 __all__ = [
     "MODEL",
@@ -33,7 +33,6 @@ _SHARE = 0.25  # of the memory that is free, for the pixels
 _MOST_POINTS = 1 << 22  # that parts are placed by
 _MOST_COMPARED = 1 << 24  # pixels of a picture that SSIM is computed of
 _BAND = 1 << 20  # pixels compared at once
-_BEST = 100.0  # dB: a picture that is right to the last bit shall not have an infinite quality
 _ERROR_GAIN = 10.0  # of the picture of errors
 
 MODEL = "image"
@@ -153,7 +152,7 @@ class _Mean:
         if not self._weight:
             return None
         error = self._sum / self._weight
-        return min(-10 * math.log10(error), _BEST) if error > 0 else _BEST
+        return min(-10 * math.log10(error), BEST_PSNR) if error > 0 else BEST_PSNR
 
 
 def _unseen(image: PictureSource, rows: slice) -> Bool[Tensor, "R W"]:

@@ -4,7 +4,7 @@ from polyfield.fields.model import Model
 from polyfield.renderers.registry import renderer_for
 from polyfield.training.capture import captured_cameras
 from polyfield.training.evaluation import draw_view
-from polyfield.training.metrics import psnr
+from polyfield.training.metrics import BEST_PSNR, psnr
 from polyfield.training.viewpoints import around
 
 __all__ = ["likeness"]
@@ -23,7 +23,7 @@ def likeness(student: Model, teacher: Model) -> tuple[float, int]:
         teacher: Another one.
 
     Returns:
-        PSNR, dB: the mean over views, of which each counts as 100 at most; and the number of views.
+        PSNR, dB: the mean over views, of which each counts as `BEST_PSNR` at most; and the number of views.
     """
     split = teacher.info.get("split", {}) if teacher.capture else {}
     views = list(split.get("test") or split.get("train") or ())
@@ -38,5 +38,5 @@ def likeness(student: Model, teacher: Model) -> tuple[float, int]:
         mine, theirs = (
             draw_view(renderer, cameras, view, teacher.background).color for renderer in renderers
         )
-        total += min(psnr(mine, theirs), 100.0)
+        total += min(psnr(mine, theirs), BEST_PSNR)
     return total / count, count

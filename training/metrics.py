@@ -12,9 +12,12 @@ from torch import Tensor
 
 from polyfield.errors import ShapeError
 
-__all__ = ["mean_metrics", "psnr", "ssim"]
+__all__ = ["BEST_PSNR", "mean_metrics", "psnr", "ssim"]
 
 Picture = Float[Tensor, "H W *C"]
+
+BEST_PSNR = 100.0
+"""What a picture that is right to the last bit counts as, dB, where it shall not make a mean infinite."""
 
 _WINDOW = 11
 _SIGMA = 1.5

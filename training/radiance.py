@@ -22,9 +22,15 @@ from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.interest import Interest
 from polyfield.training.parts_placement import place_by_density
 from polyfield.training.photometric import photometric
-from polyfield.training.rates import Rates
 from polyfield.training.ray_source import RaySource
-from polyfield.training.step_size import StepSize, draw_backgrounds, draw_important
+from polyfield.training.step_size import (
+    SampledTraining,
+    StepSize,
+    check_counts,
+    check_shares,
+    draw_backgrounds,
+    draw_important,
+)
 from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining", "check_training"]
@@ -37,56 +43,28 @@ _MOST_TILES = 1 << 22
 
 
 @dataclass(frozen=True)
-class RadianceTraining(Rates):
-    """How a radiance field is trained.
+class RadianceTraining(SampledTraining):
+    """How a radiance field is trained on images.
 
     Attributes:
         rate, head_rate, warmup, hold, final_rate: As of `Rates`.
-        samples: Samples that a step should shade; the number of rays follows.
-        growth: Factor by which the samples of a step grow with the progress of the run, evenly: many small steps
-            first, when any gradient will do, then large ones, when noise is what is left of the error. `samples` is
-            what a step shades in the middle of the run.
-        roulette: Share of them that is back-propagated; 1: all, each exactly once.
-        huber: Where the loss turns from square to linear.
-        min_transmittance: Samples behind this are not shaded.
+        samples, growth, roulette, huber, min_transmittance, prune: As of `SampledTraining`.
         coarse: Fraction of the run that marches with double steps.
         refresh: Steps between updates of the occupancy grid.
         hull: Whether to carve the grid from alpha, where the images have it, before the first step.
         place: Fraction of the run after which parts that are placed by data (NeuRBF's kernels) are: until then the
             rest of the field learns where something is.
-        prune: Where a gate lets less than this share through it is closed, and what is then never read is dropped, in
-            the model that a finished run saves; 0: nothing. A run that goes on does so from its state.
     """
 
-    rate: float = 0.03
-    head_rate: float = 0.3
-    warmup: int = 30
-    hold: float = 0.45
-    final_rate: float = 0.03
-    samples: int = 32768
-    growth: float = 1.0
-    roulette: float = 0.25
-    huber: float = 0.1
-    min_transmittance: float = 1e-3
     coarse: float = 0.6
     refresh: int = 32
     hull: bool = True
     place: float = 0.1
-    prune: float = 0.03
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("huber", "roulette", "growth"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
-        for name, most in (("samples", 1 << 24), ("refresh", 1 << 24)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(
-                    f"train.{name} must be in 1..{most}, but is {getattr(self, name)}."
-                )
-        for name in ("roulette", "min_transmittance", "coarse", "place", "prune"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
+        check_counts(self, refresh=1 << 24)
+        check_shares(self, "coarse", "place")
 
 
 def check_training(model: Model, training: RadianceTraining) -> RadianceField:
@@ -153,7 +131,7 @@ class RadianceTask:
         self._next_look = None if not bounded else 0 if self._hull else _FIRST_LOOK
         self._generator = Generator().manual_seed(seed + 1)
         # Without a hull every cell is occupied at first, and a ray takes hundreds of samples.
-        self._size = StepSize(training.samples, training.growth, each=512)
+        self._size = StepSize(training, each=512)
         self._placed = not _to_place(self.field)
 
     def groups(self) -> list[ParameterGroup]:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import InputError
+from polyfield.training.saved_run import SavedRun
 
-__all__ = ["Plan", "Rate"]
+__all__ = ["Plan", "Rate", "plan_for"]
+
+_USUAL = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -89,3 +92,20 @@ class Plan:
             return max(0.0, self.budget - self.seconds())
         done = self.progress(step)
         return self.seconds() * (1.0 - done) / done if done > 0 else float("inf")
+
+
+def plan_for(steps: int | None, budget: float | None, begun: SavedRun | None = None) -> Plan:
+    """Plan a run as was asked, or for a minute where nothing was.
+
+    Args:
+        steps, budget: What was asked.
+        begun: The run that goes on, which keeps its plan.
+
+    Raises:
+        InputError: As of `Plan`; or something else is asked of a run that goes on.
+    """
+    if begun is None:
+        return Plan(steps, _USUAL if steps is None and budget is None else budget)
+    if budget is not None or steps is not None:
+        raise InputError("A run that goes on keeps its plan: leave --budget and --steps away.")
+    return Plan(begun.steps, begun.budget)

@@ -1,30 +1,105 @@
-"""How large a step is, and what it draws: rays that give about so many samples, backgrounds, samples that count."""
+"""Steps that take samples along rays: their settings, their size, and what they draw.
+
+A step has rays that give about so many samples, backgrounds behind them, and samples that count.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
+from polyfield.errors import ConfigError
 from polyfield.renderers.roulette import select_important
+from polyfield.training.rates import Rates
 
-__all__ = ["StepSize", "draw_backgrounds", "draw_important"]
+__all__ = [
+    "SampledTraining",
+    "StepSize",
+    "check_counts",
+    "check_shares",
+    "draw_backgrounds",
+    "draw_important",
+]
 
 _FEWEST, _MOST = 64, 1 << 16  # rays of a step
+
+
+@dataclass(frozen=True)
+class SampledTraining(Rates):
+    """How a radiance field learns, whatever says what rays show.
+
+    Attributes:
+        rate, head_rate, warmup, hold, final_rate: As of `Rates`.
+        samples: Samples that a step should shade; the number of rays follows.
+        growth: Factor by which the samples of a step grow with the progress of the run, evenly: many small steps
+            first, when any gradient will do, then large ones, when noise is what is left of the error. `samples` is
+            what a step shades in the middle of the run.
+        roulette: Share of them that is back-propagated; 1: all, each exactly once.
+        huber: Where the loss of colours turns from square to linear.
+        min_transmittance: Samples behind this are not shaded.
+        prune: Where a gate lets less than this share through it is closed, and what is then never read is dropped, in
+            the model that a finished run saves; 0: nothing. A run that goes on does so from its state.
+    """
+
+    rate: float = 0.03
+    head_rate: float = 0.3
+    warmup: int = 30
+    hold: float = 0.45
+    final_rate: float = 0.03
+    samples: int = 32768
+    growth: float = 1.0
+    roulette: float = 0.25
+    huber: float = 0.1
+    min_transmittance: float = 1e-3
+    prune: float = 0.03
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("huber", "roulette", "growth"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
+        check_counts(self, samples=1 << 24)
+        check_shares(self, "roulette", "min_transmittance", "prune")
+
+
+def check_counts(training: SampledTraining, **most: int) -> None:
+    """Refuse settings that are not whole numbers from 1 to the most that is said.
+
+    Raises:
+        ConfigError: One is not; the key is named.
+    """
+    for name, limit in most.items():
+        if not 1 <= getattr(training, name) <= limit:
+            raise ConfigError(
+                f"train.{name} must be in 1..{limit}, but is {getattr(training, name)}."
+            )
+
+
+def check_shares(training: SampledTraining, *names: str) -> None:
+    """Refuse settings that are not in [0, 1].
+
+    Raises:
+        ConfigError: One is not; the key is named.
+    """
+    for name in names:
+        if not 0 <= getattr(training, name) <= 1:
+            raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(training, name)}.")
 
 
 class StepSize:
     """The number of rays of each step, so that a step has about the samples that it should.
 
     Args:
-        samples: That a step should have in the middle of the run.
-        growth: Factor by which they grow with the progress of the run, evenly.
+        training: Says how many samples a step should have.
         each: Samples that a ray takes at first.
 
     Attributes:
         rays: Of the next step.
     """
 
-    def __init__(self, samples: int, growth: float, each: int) -> None:
-        self._samples, self._growth = samples, growth
+    def __init__(self, training: SampledTraining, each: int) -> None:
+        self._training = training
         self.rays = 0
         self.start(each)
 
@@ -51,8 +126,8 @@ class StepSize:
         return rays
 
     def _wanted(self, progress: float) -> float:
-        first = 2.0 / (1.0 + self._growth)
-        return self._samples * (first + 2.0 * (1.0 - first) * progress)
+        first = 2.0 / (1.0 + self._training.growth)
+        return self._training.samples * (first + 2.0 * (1.0 - first) * progress)
 
 
 def draw_backgrounds(

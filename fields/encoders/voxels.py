@@ -147,9 +147,7 @@ class Voxels(nn.Module):
             table[some] = sparse_grid(points, self.table, self.index)
             x, y, z = (points * last).round().long().unbind(1)
             nearest[some] = self.index.view(-1)[x + scale * (y + scale * z)].long()
-        old, config = self.table, {"side": side, "rows": len(places)}
-        self._place(Config(**{**vars(self.config), **config}), table, places)
-        return Change(config, [Resize(old, self.table, nearest, self.gradient)])
+        return self._become(side, table, places, nearest)
 
     @torch.no_grad()
     def sample(
@@ -164,9 +162,13 @@ class Voxels(nn.Module):
         for begin in range(0, len(places), _CHUNK):
             some = slice(begin, begin + _CHUNK)
             table[some] = features(lattice_points(places[some], side), 1.0 / (side - 1))
+        return self._become(side, table, places, None)
+
+    def _become(self, side: int, table: Tensor, places: Tensor, inherited: Tensor | None) -> Change:
+        """Keep these vertices of another lattice, and say so; `inherited` as `Resize.rows`."""
         old, config = self.table, {"side": side, "rows": len(places)}
         self._place(Config(**{**vars(self.config), **config}), table, places)
-        return Change(config, [Resize(old, self.table, None, self.gradient)])
+        return Change(config, [Resize(old, self.table, inherited, self.gradient)])
 
     def _place(self, config: Config, table: Tensor, places: Tensor) -> None:
         """Keep these vertices, with these values."""
