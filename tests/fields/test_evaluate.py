@@ -1,5 +1,6 @@
 """A field asked about samples natively says what its modules say."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -7,34 +8,15 @@ import torch
 from torch import Generator, Tensor
 
 from polyfield import native
-from polyfield.config import from_json
 from polyfield.errors import ShapeError
 from polyfield.fields.domain import Box, Contraction, Domain
 from polyfield.fields.evaluate import Evaluated, evaluate, evaluate_reference
-from polyfield.fields.presets import preset, preset_names
-from polyfield.fields.radiance import RadianceConfig, RadianceField
+from polyfield.fields.presets import preset_names
+from polyfield.fields.radiance import RadianceField
 from polyfield.fields.samples import Samples
 
-SMALLER: dict[str, dict[str, object]] = {
-    "hash_grid": {"log2_table": 10},
-    "kplanes": {"base": 16, "scales": [1, 2]},
-    "vm": {"side": 16},
-    "cp": {"side": 16},
-    "voxels": {"side": 8},
-    "neurbf": {"kernels": 300, "grid": {"kind": "hash_grid", "levels": 3, "log2_table": 10}},
-    "frequency": {"octaves": 4},
-}
+SmallField = Callable[[str, Domain], RadianceField]
 BOX = Box((-1.0,) * 3, (1.0,) * 3)
-
-
-def a_field(name: str, domain: Domain = BOX) -> RadianceField:
-    data = preset(name)["field"]
-    for slot in ("encoder", "appearance_encoder"):
-        if data.get(slot):
-            data[slot] |= SMALLER[data[slot]["kind"]]
-    if data["density_head"].get("hidden", 1) > 2:
-        data["density_head"] |= {"width": 32, "hidden": 3, "skips": [2]}
-    return RadianceField(from_json(RadianceConfig, data), domain, seed=3)
 
 
 def some_samples(count: int) -> Samples:
@@ -55,8 +37,8 @@ def parts(said: Evaluated) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", preset_names())
 @pytest.mark.parametrize("count", [0, 1, 65, 5000])
-def test_agrees_with_the_modules(name: str, count: int) -> None:
-    made = a_field(name, Contraction((0.0, 0.0, 0.0), 1.0) if count == 65 else BOX)
+def test_agrees_with_the_modules(name: str, count: int, small_field: SmallField) -> None:
+    made = small_field(name, Contraction((0.0, 0.0, 0.0), 1.0) if count == 65 else BOX)
     samples = some_samples(count)
     mine, theirs = evaluate(made, samples, keep_encoded=True), evaluate_reference(made, samples)
     for one, other in zip(parts(mine), parts(theirs), strict=True):
@@ -72,8 +54,8 @@ def test_agrees_with_the_modules(name: str, count: int) -> None:
 
 @pytest.mark.skipif(not native.available(), reason="torch sums as it likes")
 @pytest.mark.parametrize("name", ["hashgrid", "tensorf", "neurbf"])
-def test_what_is_said_does_not_depend_on_the_threads(name: str) -> None:
-    made, samples, said = a_field(name), some_samples(9000), []
+def test_what_is_said_does_not_depend_on_the_threads(name: str, small_field: SmallField) -> None:
+    made, samples, said = small_field(name, BOX), some_samples(9000), []
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
@@ -84,8 +66,8 @@ def test_what_is_said_does_not_depend_on_the_threads(name: str) -> None:
     assert all(torch.equal(one, two) for one, two in zip(*said, strict=True))
 
 
-def test_what_does_not_fit_is_named() -> None:
-    made, samples = a_field("hashgrid"), some_samples(90)
+def test_what_does_not_fit_is_named(small_field: SmallField) -> None:
+    made, samples = small_field("hashgrid", BOX), some_samples(90)
     with pytest.raises(ShapeError, match=r"directions must be \[10, 3\]"):
         evaluate(made, replace(samples, directions=samples.directions[:, :2]))
     with pytest.raises(ShapeError, match=r"ray_ids must be \[90\]"):
@@ -96,8 +78,8 @@ def test_what_does_not_fit_is_named() -> None:
 
 @pytest.mark.skipif(not native.available(), reason="without kernels torch refuses it, in its words")
 @pytest.mark.parametrize("ray", [-1, 10])
-def test_a_ray_that_is_not_there_is_named(ray: int) -> None:
+def test_a_ray_that_is_not_there_is_named(ray: int, small_field: SmallField) -> None:
     samples = some_samples(90)
     samples.ray_ids[50] = ray
     with pytest.raises(ShapeError, match=r"samples must be of rays in 0\.\.9"):
-        evaluate(a_field("hashgrid"), samples)
+        evaluate(small_field("hashgrid", BOX), samples)

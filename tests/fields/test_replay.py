@@ -1,5 +1,6 @@
 """Going backwards through a field natively gives the gradients of autograd."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,13 +8,12 @@ import torch
 from torch import Generator, Tensor
 
 from polyfield import native
-from polyfield.config import from_json
 from polyfield.errors import ShapeError
 from polyfield.fields.domain import Box, Contraction, Domain
 from polyfield.fields.ops.density import ACTIVATIONS
 from polyfield.fields.point_field import point_field
 from polyfield.fields.presets import preset, preset_names
-from polyfield.fields.radiance import RadianceConfig, RadianceField
+from polyfield.fields.radiance import RadianceField
 from polyfield.fields.replay import replay, replay_reference
 from polyfield.fields.samples import Samples
 
@@ -26,31 +26,20 @@ NATIVE = pytest.mark.skipif(
 # Their heads are modulated by coordinates: that has no native form.
 MODULATED = {"cam", "cam-ray"}
 NATIVES = [name for name in preset_names() if name not in MODULATED]
-SMALLER: dict[str, dict[str, object]] = {
-    "hash_grid": {"log2_table": 10},
-    "kplanes": {"base": 16, "scales": [1, 2]},
-    "vm": {"side": 16},
-    "cp": {"side": 16},
-    "voxels": {"side": 8},
-    "neurbf": {"kernels": 300, "grid": {"kind": "hash_grid", "levels": 3, "log2_table": 10}},
-    "frequency": {"octaves": 4},
-}
+Field = Callable[..., RadianceField]
 
 
-def field(name: str, domain: Domain, **changes: object) -> RadianceField:
-    data = preset(name)["field"] | changes
-    for slot in ("encoder", "appearance_encoder"):
-        if data.get(slot):
-            data[slot] |= SMALLER[data[slot]["kind"]]
-    if data["density_head"].get("hidden", 1) > 2:
-        data["density_head"] |= {"width": 32, "hidden": 3, "skips": [2]}
-    if data["density_head"]["kind"] == "sum":  # a shift that every activation lets through
-        data["density_head"] |= {"shift": 0.5}
-    made = RadianceField(from_json(RadianceConfig, data), domain, seed=3)
-    if made.gate is not None:
-        with torch.no_grad():
-            made.gate.grid.normal_(generator=Generator().manual_seed(4))
-    return made
+@pytest.fixture
+def field(small_field: Field) -> Field:
+    """Makes the small field of a preset, with a density through which gradients come back whatever the activation."""
+
+    def make(name: str, domain: Domain, **changes: object) -> RadianceField:
+        head = preset(name)["field"]["density_head"]
+        if head["kind"] == "sum":  # a shift that every activation lets through
+            changes = {"density_head": head | {"shift": 0.5}, **changes}
+        return small_field(name, domain, **changes)
+
+    return make
 
 
 def batch(count: int) -> tuple[Samples, Tensor, Tensor, Tensor, Tensor]:
@@ -96,7 +85,7 @@ def gradients(made: RadianceField) -> list[Tensor]:
 @pytest.mark.parametrize("count", [1, 65, 5000])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_agrees_with_autograd(
-    name: str, known: bool, towards: bool, count: int, activation: str
+    name: str, known: bool, towards: bool, count: int, activation: str, field: Field
 ) -> None:
     domain = Contraction((0.0, 0.0, 0.0), 1.0) if count == 65 else Box((-1.0,) * 3, (1.0,) * 3)
     made = field(name, domain, density=activation)
@@ -119,7 +108,7 @@ def test_agrees_with_autograd(
         assert theirs.abs().max() > 0
 
 
-def test_gradients_add_up() -> None:
+def test_gradients_add_up(field: Field) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     arguments = batch(300)
     replay(made, *arguments)
@@ -131,7 +120,7 @@ def test_gradients_add_up() -> None:
 
 
 @pytest.mark.parametrize("name", NATIVES)
-def test_gradients_are_the_same_where_no_others_are_recorded(name: str) -> None:
+def test_gradients_are_the_same_where_no_others_are_recorded(name: str, field: Field) -> None:
     made, arguments = field(name, Box((-1.0,) * 3, (1.0,) * 3)), batch(300)
     replay(made, *arguments)
     wanted = gradients(made)
@@ -142,7 +131,7 @@ def test_gradients_are_the_same_where_no_others_are_recorded(name: str) -> None:
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, wanted, strict=True))
 
 
-def test_nothing_kept_changes_nothing() -> None:
+def test_nothing_kept_changes_nothing(field: Field) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     samples, _, _, to_sigma, to_color = batch(50)
     none = torch.zeros(0, dtype=torch.int64)
@@ -151,7 +140,7 @@ def test_nothing_kept_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("part", ["encoder", "density_head", "color_head"])
-def test_frozen_parameters_get_no_gradient(part: str) -> None:
+def test_frozen_parameters_get_no_gradient(part: str, field: Field) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     getattr(made, part).requires_grad_(False)
     replay(made, *batch(300))
@@ -166,7 +155,7 @@ def test_frozen_parameters_get_no_gradient(part: str) -> None:
             assert moved == (slot != part)
 
 
-def test_a_part_that_is_not_what_it_was_written_as_is_asked_itself() -> None:
+def test_a_part_that_is_not_what_it_was_written_as_is_asked_itself(field: Field) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     assert (point_field(made) is not None) == native.available()
     handle = made.density_head.register_forward_hook(lambda *_: None)
@@ -192,7 +181,7 @@ def test_a_part_that_is_not_what_it_was_written_as_is_asked_itself() -> None:
         ("neurbf", "encoder.grid"),
     ],
 )
-def test_every_part_must_be_what_it_was_written_as(name: str, part: str) -> None:
+def test_every_part_must_be_what_it_was_written_as(name: str, part: str, field: Field) -> None:
     made = field(name, Box((-1.0,) * 3, (1.0,) * 3))
     assert point_field(made) is not None
     made.get_submodule(part).register_forward_hook(lambda *_: None)
@@ -200,7 +189,7 @@ def test_every_part_must_be_what_it_was_written_as(name: str, part: str) -> None
 
 
 @pytest.mark.skipif(not native.available(), reason="the native module is switched off")
-def test_radial_bases_with_a_bias_have_no_native_form() -> None:
+def test_radial_bases_with_a_bias_have_no_native_form(field: Field) -> None:
     encoder = preset("neurbf")["field"]["encoder"] | {"initial_bias": 1e-4}
     made = field("neurbf", Box((-1.0,) * 3, (1.0,) * 3), encoder=encoder)
     assert point_field(made) is None
@@ -210,7 +199,7 @@ def test_radial_bases_with_a_bias_have_no_native_form() -> None:
 
 @pytest.mark.skipif(not native.available(), reason="torch sums as it likes")
 @pytest.mark.parametrize("name", ["plenoxels", "hollow", "neurbf", "tensorf"])
-def test_gradients_of_tables_do_not_depend_on_the_threads(name: str) -> None:
+def test_gradients_of_tables_do_not_depend_on_the_threads(name: str, field: Field) -> None:
     """Sums over points are made in one order; those of a perceptron's weights are split by threads."""
     before, found = torch.get_num_threads(), []
     made, arguments = field(name, Box((-1.0,) * 3, (1.0,) * 3)), batch(5000)
@@ -228,7 +217,7 @@ def test_gradients_of_tables_do_not_depend_on_the_threads(name: str) -> None:
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
-def test_a_level_that_is_not_there_is_named() -> None:
+def test_a_level_that_is_not_there_is_named(field: Field) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     made.encoder.max_level = 99
     with pytest.raises(ShapeError, match="max_level must be from 0 to 5, but is 99"):
@@ -247,7 +236,7 @@ def test_a_level_that_is_not_there_is_named() -> None:
         (4, lambda color: color[:, :2], r"color_gradient must be \[300, 3\]"),
     ],
 )
-def test_what_does_not_fit_is_named(place: int, change: Any, message: str) -> None:
+def test_what_does_not_fit_is_named(place: int, change: Any, message: str, field: Field) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     arguments: list[Any] = list(batch(300))
     arguments[place] = change(arguments[place])
@@ -258,11 +247,11 @@ def test_what_does_not_fit_is_named(place: int, change: Any, message: str) -> No
 
 @pytest.mark.skipif(not native.available(), reason="the native module is switched off")
 @pytest.mark.parametrize("name", NATIVES)
-def test_presets_have_a_native_form(name: str) -> None:
+def test_presets_have_a_native_form(name: str, field: Field) -> None:
     assert point_field(field(name, Box((-1.0,) * 3, (1.0,) * 3))) is not None
 
 
-def test_features_of_other_floats_are_named() -> None:
+def test_features_of_other_floats_are_named(field: Field) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     with pytest.raises(ShapeError, match="encoded must be floats of one kind"):
         replay(made, *batch(30), torch.zeros(made.encoder.out_dim, 30, dtype=torch.float16))
@@ -275,7 +264,9 @@ def test_features_of_other_floats_are_named() -> None:
         (torch.zeros(30, 16, dtype=torch.float64), "floats of one kind"),
     ],
 )
-def test_gradients_to_features_that_do_not_fit_are_named(given: Tensor, message: str) -> None:
+def test_gradients_to_features_that_do_not_fit_are_named(
+    given: Tensor, message: str, field: Field
+) -> None:
     made = field("hashgrid", Box((-1.0,) * 3, (1.0,) * 3))
     with pytest.raises(ShapeError, match=message):
         replay(made, *batch(30), None, given)

@@ -2,9 +2,11 @@
 
 import json
 import shutil
-import threading
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +19,18 @@ from polyfield.fields import model_file
 from polyfield.fields.model import build_model
 from polyfield.fields.presets import preset, preset_names
 from polyfield.renderers.registry import renderer_for
+from polyfield.training import distillation
 from polyfield.training.api import evaluate, train
 from polyfield.training.convert import convert
-from polyfield.training.distillation import copy_parts, same_features
+from polyfield.training.distillation import (
+    Distillation,
+    DistillationTask,
+    copy_parts,
+    same_features,
+)
 from polyfield.training.loop import Control
+from polyfield.training.teacher import Lessons
+from polyfield.training.viewpoints import viewpoints
 
 SMALL = ("field.encoder.log2_table=12", "field.encoder.levels=3")
 POINTWISE = [name for name in preset_names() if name != "cam-ray"]
@@ -41,18 +51,6 @@ AFFORDABLE: dict[str, tuple[str, ...]] = {
     ),
     "cam": ("field.density_head.width=32", "field.density_head.sides=[16,16,16]"),
 }
-
-
-class StopAfter(threading.Event):
-    """Asks to stop when it has been asked a number of times: once before each step."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +156,10 @@ def test_the_same_seed_gives_the_same_bits(teacher: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("stop", [1, 14, 29])
 @pytest.mark.parametrize("to", ["kplanes", "tensorf", "neurbf"])
 def test_a_resumed_conversion_ends_with_the_same_bits(
-    teacher: Path, tmp_path: Path, to: str, stop: int
+    teacher: Path, tmp_path: Path, to: str, stop: int, stop_after: Callable[[int], Event]
 ) -> None:
     short(teacher, tmp_path / "whole", to)
-    first = short(teacher, tmp_path / "cut", to, control=Control(stop=StopAfter(stop)))
+    first = short(teacher, tmp_path / "cut", to, control=Control(stop=stop_after(stop)))
     assert (first.interrupted, first.step) == (True, stop)
     second = convert(None, out=tmp_path / "cut", resume=True)
     assert (second.interrupted, second.step) == (False, 30)
@@ -181,10 +179,39 @@ def test_lessons_are_taken_as_often_as_their_price_asks(teacher: Path, tmp_path:
     assert uses[1] == 3
 
 
-def test_going_on_needs_the_same_teacher(teacher: Path, tmp_path: Path) -> None:
+def test_a_slow_teacher_is_asked_less_often(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a made-up clock, on which nothing takes time but showing and asking the student."""
+    model = model_file.load(teacher)
+    lessons = Lessons(model, viewpoints(model), 0, uses=2, min_transmittance=1e-3, features=False)
+    task = DistillationTask(model_file.load(teacher), lessons, Distillation(), None, seed=0)
+    lesson, now = lessons.first(16), 0.0
+
+    def taking(seconds: Iterable[float], given: Any) -> Callable[..., Any]:
+        left = iter(seconds)
+
+        def call(*_: Any) -> Any:
+            nonlocal now
+            now += next(left)
+            return given
+
+        return call
+
+    monkeypatch.setattr(distillation, "time", SimpleNamespace(perf_counter=lambda: now))
+    # Seconds that a lesson takes, and that the student takes for it: a step costs 2.5 times the latter.
+    for shown, learnt, uses in [(0.25, 0.001, 16), (1.0, 0.1, 4), (0.0, 0.25, 1)]:
+        # The first time does not count: there it is the other way round.
+        monkeypatch.setattr(Lessons, "first", taking((learnt, shown), lesson))
+        monkeypatch.setattr(distillation, "evaluate", taking((shown, learnt), None))
+        assert task.pace() == uses
+        assert lessons.uses == uses
+
+
+def test_going_on_needs_the_same_teacher(
+    teacher: Path, tmp_path: Path, stop_after: Callable[[int], Event]
+) -> None:
     moved = tmp_path / "teacher"
     shutil.copytree(teacher, moved)
-    short(moved, tmp_path / "cut", control=Control(stop=StopAfter(3)))
+    short(moved, tmp_path / "cut", control=Control(stop=stop_after(3)))
     shutil.rmtree(moved)
     with pytest.raises(InputError, match="no run folder or field file"):
         convert(None, out=tmp_path / "cut", resume=True)

@@ -1,8 +1,9 @@
 """Fitting images end to end: it learns, repeats itself, survives, and refuses what it cannot use."""
 
 import json
-import threading
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,6 @@ from polyfield.training.loop import Control
 from polyfield.training.rendering import render
 
 SMALL = ("field.encoder.log2_table=10", "field.encoder.levels=4", "train.batch=512")
-
-
-class StopAfter(threading.Event):
-    """Asks to stop when it has been asked a number of times: once before each step."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +69,11 @@ def test_the_same_seed_gives_the_same_bits(image: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 23])
-def test_a_resumed_fit_ends_with_the_same_bits(image: Path, tmp_path: Path, stop: int) -> None:
+def test_a_resumed_fit_ends_with_the_same_bits(
+    image: Path, tmp_path: Path, stop: int, stop_after: Callable[[int], Event]
+) -> None:
     short(image, tmp_path / "whole")
-    first = short(image, tmp_path / "cut", control=Control(stop=StopAfter(stop)))
+    first = short(image, tmp_path / "cut", control=Control(stop=stop_after(stop)))
     assert (first.interrupted, first.step) == (True, stop)
     second = fit(None, out=tmp_path / "cut", resume=True)
     assert (second.interrupted, second.step) == (False, 40)

@@ -2,10 +2,10 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -42,18 +42,6 @@ HOLLOW = (
     "render.resolution=32",
 )
 every_run = pytest.mark.parametrize("name", RUNS)
-
-
-class StopAfter(threading.Event):
-    """Asks to stop when it has been asked a number of times: once before each step."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +83,14 @@ def field_of(run: Path) -> dict[str, Any]:
 @every_run
 @pytest.mark.parametrize("stop", [5, 15, 30])
 def test_a_run_that_is_resumed_before_or_after_a_growth_ends_with_the_same_bits(
-    scene: Scene, finished: Finished, tmp_path: Path, name: str, stop: int
+    scene: Scene,
+    finished: Finished,
+    tmp_path: Path,
+    name: str,
+    stop: int,
+    stop_after: Callable[[int], Event],
 ) -> None:
-    first = grow(scene, tmp_path / "cut", name, control=Control(stop=StopAfter(stop)))
+    first = grow(scene, tmp_path / "cut", name, control=Control(stop=stop_after(stop)))
     assert (first.interrupted, first.step) == (True, stop)
     expected = 8 if stop < 8 else 16 if stop < 20 else 24
     assert field_of(tmp_path / "cut")["encoder"]["side"] == expected
@@ -129,9 +122,9 @@ def test_empty_space_is_dropped_where_the_occupancy_grid_is_empty(finished: Fini
 
 @pytest.mark.parametrize("broken", [5, {}, {"encoder": {"kind": "vm"}}])
 def test_a_state_of_another_field_is_one_sentence(
-    scene: Scene, tmp_path: Path, broken: Any
+    scene: Scene, tmp_path: Path, broken: Any, stop_after: Callable[[int], Event]
 ) -> None:
-    grow(scene, tmp_path / "run", "vm", control=Control(stop=StopAfter(10)))
+    grow(scene, tmp_path / "run", "vm", control=Control(stop=stop_after(10)))
     file = tmp_path / "run/state.safetensors"
     tensors, note = tensor_file.read(file)
     note["values"]["field"] = broken
@@ -140,10 +133,12 @@ def test_a_state_of_another_field_is_one_sentence(
         train(scene, out=tmp_path / "run", resume=True)
 
 
-def test_a_state_from_before_fields_grew_goes_on(scene: Scene, tmp_path: Path) -> None:
+def test_a_state_from_before_fields_grew_goes_on(
+    scene: Scene, tmp_path: Path, stop_after: Callable[[int], Event]
+) -> None:
     small = ("field.encoder.log2_table=12", "field.encoder.levels=3", "train.samples=4096")
     run = tmp_path / "run"
-    train(scene, out=run, steps=10, changes=small, control=Control(stop=StopAfter(4)))
+    train(scene, out=run, steps=10, changes=small, control=Control(stop=stop_after(4)))
     tensors, note = tensor_file.read(run / "state.safetensors")
     del note["values"]["field"]
     tensor_file.write(run / "state.safetensors", tensors, note)
@@ -152,11 +147,11 @@ def test_a_state_from_before_fields_grew_goes_on(scene: Scene, tmp_path: Path) -
 
 @pytest.mark.parametrize("stop", [5, 16])
 def test_a_run_with_a_gate_that_is_resumed_ends_with_the_same_bits(
-    scene: Scene, tmp_path: Path, stop: int
+    scene: Scene, tmp_path: Path, stop: int, stop_after: Callable[[int], Event]
 ) -> None:
     options: dict[str, Any] = {"field": "hollow", "steps": 40, "changes": HOLLOW}
     train(scene, out=tmp_path / "whole", **options)
-    first = train(scene, out=tmp_path / "cut", control=Control(stop=StopAfter(stop)), **options)
+    first = train(scene, out=tmp_path / "cut", control=Control(stop=stop_after(stop)), **options)
     assert (first.interrupted, first.step) == (True, stop)
     train(scene, out=tmp_path / "cut", resume=True)
     whole, cut = state_of(tmp_path / "whole"), state_of(tmp_path / "cut")
@@ -164,7 +159,7 @@ def test_a_run_with_a_gate_that_is_resumed_ends_with_the_same_bits(
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
-def test_what_is_fitted_grows_too(tmp_path: Path) -> None:
+def test_what_is_fitted_grows_too(tmp_path: Path, stop_after: Callable[[int], Event]) -> None:
     save_png(
         tmp_path / "image.png", torch.rand(20, 30, 3, generator=torch.Generator().manual_seed(0))
     )
@@ -173,7 +168,10 @@ def test_what_is_fitted_grows_too(tmp_path: Path) -> None:
     fit(tmp_path / "image.png", out=tmp_path / "whole", **options)
     assert field_of(tmp_path / "whole")["encoder"]["side"] == 24
     first = fit(
-        tmp_path / "image.png", out=tmp_path / "cut", control=Control(stop=StopAfter(15)), **options
+        tmp_path / "image.png",
+        out=tmp_path / "cut",
+        control=Control(stop=stop_after(15)),
+        **options,
     )
     assert field_of(first.run)["encoder"]["side"] == 16
     fit(None, out=tmp_path / "cut", resume=True)

@@ -1,8 +1,9 @@
 """Training end to end, on the built-in scene: it learns, it repeats itself, and it survives."""
 
 import json
-import threading
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -22,18 +23,6 @@ from polyfield.training.interest import Interest
 from polyfield.training.loop import Control
 
 SMALL = ("field.encoder.log2_table=12", "field.encoder.levels=3", "train.samples=4096")
-
-
-class StopAfter(threading.Event):
-    """Asks to stop when it has been asked a number of times: once before each step."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +56,9 @@ def test_the_same_seed_gives_the_same_bits(scene: Scene, finished: Path, tmp_pat
 
 @pytest.mark.parametrize("stop", [1, 17, 33])
 def test_a_resumed_run_ends_with_the_same_bits(
-    scene: Scene, finished: Path, tmp_path: Path, stop: int
+    scene: Scene, finished: Path, tmp_path: Path, stop: int, stop_after: Callable[[int], Event]
 ) -> None:
-    first = short(scene, tmp_path / "cut", control=Control(stop=StopAfter(stop)))
+    first = short(scene, tmp_path / "cut", control=Control(stop=stop_after(stop)))
     assert (first.interrupted, first.step) == (True, stop)
     second = train(scene, out=tmp_path / "cut", resume=True)
     assert (second.interrupted, second.step) == (False, 40)
@@ -82,7 +71,11 @@ def test_a_resumed_run_ends_with_the_same_bits(
 
 @pytest.mark.parametrize("stop", [10, 23])
 def test_a_run_without_a_hull_resumes_with_what_it_found_empty(
-    scene: Scene, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+    scene: Scene,
+    tmp_path: Path,
+    stop: int,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: Callable[[int], Event],
 ) -> None:
     monkeypatch.setattr(radiance, "_FIRST_LOOK", 4)  # then at 8, 16, 32, where a block begins
     monkeypatch.setattr(radiance, "_CROWDED", 1.0)
@@ -101,7 +94,7 @@ def test_a_run_without_a_hull_resumes_with_what_it_found_empty(
     short(scene, tmp_path / "whole", changes=changes)
     looks = list(found)
     assert len({len(tiles) for tiles in looks}) >= 2
-    short(scene, tmp_path / "cut", changes=changes, control=Control(stop=StopAfter(stop)))
+    short(scene, tmp_path / "cut", changes=changes, control=Control(stop=stop_after(stop)))
     train(scene, out=tmp_path / "cut", resume=True)
     assert all(map(torch.equal, found, 2 * looks))
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
@@ -207,18 +200,20 @@ class _Sick:
         return rgba
 
 
-def test_another_scene_is_refused_on_resume(scene: Scene, tmp_path: Path) -> None:
-    short(scene, tmp_path / "run", control=Control(stop=StopAfter(2)))
+def test_another_scene_is_refused_on_resume(
+    scene: Scene, tmp_path: Path, stop_after: Callable[[int], Event]
+) -> None:
+    short(scene, tmp_path / "run", control=Control(stop=stop_after(2)))
     other = Scene(**{**vars(scene), "fingerprint": "other"})
     with pytest.raises(InputError, match="is not the scene that this run was started with"):
         train(other, out=tmp_path / "run", resume=True)
 
 
-def test_other_pixels_are_another_scene(tmp_path: Path) -> None:
+def test_other_pixels_are_another_scene(tmp_path: Path, stop_after: Callable[[int], Event]) -> None:
     """Also in a run folder of before pixels were hashed: there only the cameras are compared."""
     folder, run = tmp_path / "scene", tmp_path / "run"
     blender.write(builtin_scene(views=9, size=24), folder)
-    train(folder, out=run, steps=4, changes=SMALL, control=Control(stop=StopAfter(2)))
+    train(folder, out=run, steps=4, changes=SMALL, control=Control(stop=stop_after(2)))
     file = folder / "train/r_0.png"
     Image.open(file).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(file)
     with pytest.raises(InputError, match="the pixels of its images differ"):
@@ -282,10 +277,12 @@ def test_bad_wishes_for_the_built_in_scene(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_scene_in_memory_is_asked_for_again(scene: Scene, tmp_path: Path) -> None:
+def test_a_scene_in_memory_is_asked_for_again(
+    scene: Scene, tmp_path: Path, stop_after: Callable[[int], Event]
+) -> None:
     """The run cannot find it by itself, and does not take the built-in one instead."""
     run = tmp_path / "run"
-    short(scene, run, steps=4, control=Control(stop=StopAfter(2)))
+    short(scene, run, steps=4, control=Control(stop=stop_after(2)))
     for again in (lambda: evaluate(run), lambda: train(None, out=run, resume=True)):
         with pytest.raises(InputError, match=r"run was trained on was in memory.*--scene"):
             again()
@@ -312,15 +309,19 @@ def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path) -> None:
         evaluate(tmp_path)
 
 
-def test_a_plan_cannot_change_on_the_way(scene: Scene, tmp_path: Path) -> None:
-    short(scene, tmp_path / "run", control=Control(stop=StopAfter(2)))
+def test_a_plan_cannot_change_on_the_way(
+    scene: Scene, tmp_path: Path, stop_after: Callable[[int], Event]
+) -> None:
+    short(scene, tmp_path / "run", control=Control(stop=stop_after(2)))
     for plan in ({"steps": 80}, {"budget": 9.0}):
         with pytest.raises(InputError, match="keeps its plan"):
             train(scene, out=tmp_path / "run", resume=True, **plan)
 
 
-def test_a_config_without_its_parts_is_one_sentence(scene: Scene, tmp_path: Path) -> None:
-    short(scene, tmp_path / "run", control=Control(stop=StopAfter(2)))
+def test_a_config_without_its_parts_is_one_sentence(
+    scene: Scene, tmp_path: Path, stop_after: Callable[[int], Event]
+) -> None:
+    short(scene, tmp_path / "run", control=Control(stop=stop_after(2)))
     config = json.loads((tmp_path / "run/config.json").read_text())
     config["model"] = {}
     (tmp_path / "run/config.json").write_text(json.dumps(config))
