@@ -309,6 +309,7 @@ def _task(config: ConversionConfig, taught: _Taught, scene: Scene | None) -> Dis
         uses=training.uses,
         min_transmittance=training.min_transmittance,
         features=training.features > 0 and same_features(_field_of(teacher), _field_of(student)),
+        active=training.active,
     )
     if not lessons.show_something():
         raise InputError(

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
 
 from polyfield.errors import ConfigError
@@ -54,6 +55,9 @@ class Distillation(SampledTraining):
         features, density, color: How much these count at each sample; features soon count for less.
         picture: How much the colours of rays count.
         pictures: Fraction of the run after which they do.
+        points: Share of a lesson's samples, those that show most, that the student is asked about until then. For
+            students that take long to answer.
+        active: Share of a lesson's rays that look where the student was most wrong.
     """
 
     uses: int = 2
@@ -62,11 +66,15 @@ class Distillation(SampledTraining):
     color: float = 1.0
     picture: float = 1.0
     pictures: float = 0.0
+    points: float = 1.0
+    active: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, uses=1 << 10)
-        check_shares(self, "pictures")
+        check_shares(self, "pictures", "points", "active")
+        if not self.points > 0:
+            raise ConfigError(f"train.points must be above 0, but is {self.points}.")
         for name in ("features", "density", "color", "picture"):
             if not 0 <= getattr(self, name) <= 1e6:
                 raise ConfigError(
@@ -190,6 +198,8 @@ class DistillationTask:
     def gradients(self, step: int, progress: float) -> StepReport:
         """Take a lesson, and back-propagate what was wrong."""
         lesson = self._lessons.at(step, self._size.rays)
+        if self.training.points < 1.0 and progress < self.training.pictures:
+            lesson = lesson.thinned(self.training.points, self._generator)
         samples, rays = lesson.samples, len(lesson.batch)
         seen = evaluate(self.field, samples, keep_encoded=True)
         compared = compare_with(
@@ -200,6 +210,9 @@ class DistillationTask:
             self.training.huber,
             self.field.domain.scale,
         )
+        if self.training.active:
+            wrong = torch.zeros(rays).index_add_(0, samples.ray_ids.long(), compared.importance)
+            self._lessons.weak_spots.note(lesson.parts, wrong)
         share = self.training.roulette
         kept, weights = draw_important(compared.importance, share, self._generator)
         replay(
@@ -222,9 +235,10 @@ class DistillationTask:
         return self.field.after_step(progress, self.renderer.occupied)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The generator, and how many rays each lesson has."""
-        facts = {"rays": self._size.rays, "lessons": list(self._lessons.rays)}
-        return {"generator": self._generator.get_state()}, facts
+        """The generator, how many rays each lesson has, and where the student is weak."""
+        weak, turn = self._lessons.weak_spots.state()
+        facts = {"rays": self._size.rays, "lessons": list(self._lessons.rays), "turn": turn}
+        return {"generator": self._generator.get_state(), "weak_spots": weak}, facts
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take back what `state` gave.
@@ -233,7 +247,9 @@ class DistillationTask:
             ValueError: It is none that this task could have reached.
         """
         rays = StepSize.check(int(facts["rays"]))
-        self._lessons.rays = [StepSize.check(int(count)) for count in facts["lessons"]]
+        lessons = [StepSize.check(int(count)) for count in facts["lessons"]]
+        self._lessons.weak_spots.load_state(tensors["weak_spots"], int(facts["turn"]))
+        self._lessons.rays = lessons
         self._size.rays = rays
         self._generator.set_state(tensors["generator"])
 

@@ -7,7 +7,7 @@ costs the teacher a trace: it is used several times, mixed with others, before i
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from polyfield.fields.evaluate import evaluate
@@ -16,6 +16,7 @@ from polyfield.renderers.composite import composite
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.lesson import Lesson, transmittance
 from polyfield.training.ray_source import RayBatch
+from polyfield.training.weak_spots import WeakSpots
 
 __all__ = ["Lessons", "Viewpoints"]
 
@@ -27,12 +28,20 @@ _TRIED, _TRACE = (
 
 
 class Viewpoints(Protocol):
-    """Where to look from."""
+    """Where to look from: some cameras."""
 
-    def rays(
+    def __len__(self) -> int: ...
+
+    def choose(
         self, count: int, generator: Generator
+    ) -> tuple[Int64[Tensor, " R"], Float[Tensor, "R 2"]]:
+        """Draw cameras, and places in their pictures, from 0 to below 1 along each side."""
+        ...
+
+    def through(
+        self, chosen: Int64[Tensor, " R"], places: Float[Tensor, "R 2"], generator: Generator
     ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
-        """Draw rays: origins, and unit directions."""
+        """Make rays through these: origins, and unit directions."""
         ...
 
 
@@ -46,11 +55,13 @@ class Lessons:
         uses: How often a lesson is taken in the mean: 1 or more.
         min_transmittance: What is behind this is not shown.
         features: Whether the student wants the teacher's features.
+        active: Share of the rays that look where the student was most wrong, as it is told to `weak_spots`.
 
     Attributes:
         uses: As given; may be changed before the first lesson.
         renderer: Of the teacher.
         rays: Number of rays of each lesson so far.
+        weak_spots: Of the student.
     """
 
     def __init__(
@@ -62,12 +73,14 @@ class Lessons:
         uses: int,
         min_transmittance: float,
         features: bool,
+        active: float = 0.0,
     ) -> None:
         require_pointwise(teacher, "Conversion")
         self.renderer = VolumeRenderer(teacher)
         self.renderer.field.requires_grad_(False)
         self._viewpoints, self._seed, self.uses = viewpoints, seed, uses
         self._min_transmittance, self._features = min_transmittance, features
+        self._active, self.weak_spots = active, WeakSpots(len(viewpoints))
         self._kept: dict[int, Lesson] = {}
         self.rays: list[int] = []
 
@@ -92,8 +105,9 @@ class Lessons:
 
     def show_something(self) -> bool:
         """Whether a ray of some thousand meets more than a trace of density."""
-        origins, directions = self._viewpoints.rays(_TRIED, self._generator(0, 1))
-        traced = self.renderer.trace(origins, directions, self._min_transmittance)
+        generator = self._generator(0, 1)
+        rays = self._viewpoints.through(*self._viewpoints.choose(_TRIED, generator), generator)
+        traced = self.renderer.trace(*rays, self._min_transmittance)
         _, weights = transmittance(traced.sigma, traced.samples)
         return bool((weights > _TRACE).any())
 
@@ -104,7 +118,12 @@ class Lessons:
     @torch.no_grad()
     def _make(self, number: int, rays: int) -> Lesson:
         generator = self._generator(number, 0)
-        origins, directions = self._viewpoints.rays(rays, generator)
+        views, places = self._viewpoints.choose(rays, generator)
+        weak = round(self._active * rays)
+        worst = self.weak_spots.draw(number, weak, generator) if weak else None
+        if worst is not None:
+            views[:weak], places[:weak] = worst
+        origins, directions = self._viewpoints.through(views, places, generator)
         jitter = torch.rand(len(origins), generator=generator)
         traced = self.renderer.trace(origins, directions, self._min_transmittance, jitter)
         samples = traced.samples
@@ -126,6 +145,7 @@ class Lessons:
             visible,
             weights,
             evaluate(self.renderer.field, samples).features if self._features else None,
+            WeakSpots.parts_of(views, places),
         )
 
     def _generator(self, number: int, stream: int) -> Generator:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Generator, Tensor
 
 from polyfield.datasets.cameras import Cameras
@@ -38,16 +38,25 @@ class CameraViews:
         self._views = torch.tensor(views, dtype=torch.int64)
         self._reach = (shift * _gaps(cameras.positions[self._views])).float()
 
-    def rays(
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def choose(
         self, count: int, generator: Generator
-    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
-        """Draw rays: all views alike, and of a view all pixels."""
+    ) -> tuple[Int64[Tensor, " R"], Float[Tensor, "R 2"]]:
+        """Draw cameras, all alike, counted from 0, and places in their pictures, from 0 to below 1 along each side."""
         chosen = torch.randint(len(self._views), (count,), generator=generator)
+        return chosen, torch.rand(count, 2, generator=generator)
+
+    def through(
+        self, chosen: Int64[Tensor, " R"], places: Float[Tensor, "R 2"], generator: Generator
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+        """Make rays through the pixels at places of cameras: origins, and unit directions."""
         views = self._views.index_select(0, chosen)
         # Centres of pixels, of which cameras with distortion have a table.
-        pixels = (torch.rand(count, 2, generator=generator) * self._cameras.size[views]).floor()
+        pixels = (places * self._cameras.size[views]).floor()
         origins, directions = self._cameras.rays(views, pixels.float() + 0.5)
-        beside = torch.randn(count, 3, generator=generator)
+        beside = torch.randn(len(views), 3, generator=generator)
         reach = self._reach.index_select(0, chosen)[:, None]
         return origins + reach * beside, directions
 

@@ -167,6 +167,34 @@ def test_a_resumed_conversion_ends_with_the_same_bits(
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.parametrize("stop", [20, 70])
+def test_an_active_conversion_goes_on_with_the_same_bits(
+    teacher: Path, tmp_path: Path, stop: int, stop_after: Callable[[int], Event]
+) -> None:
+    """Stopped before and after rays begin to look where errors were, 64 lessons on; rays count from step 60."""
+    active = ("train.active=0.5", "train.points=0.5", "train.pictures=0.6", "train.uses=1")
+    changes = (*AFFORDABLE["kplanes"], "train.samples=1024", *active)
+    plan: dict[str, Any] = {"to": "kplanes", "steps": 100, "changes": changes}
+    convert(teacher, out=tmp_path / "whole", **plan)
+    convert(teacher, out=tmp_path / "cut", control=Control(stop=stop_after(stop)), **plan)
+    assert convert(None, out=tmp_path / "cut", resume=True).step == 100
+    convert(teacher, out=tmp_path / "passive", **{**plan, "changes": (*changes, "train.active=0")})
+    whole, cut, passive = (weights(tmp_path / name) for name in ("whole", "cut", "passive"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert not all(torch.equal(whole[name], passive[name]) for name in whole)
+
+
+@pytest.mark.parametrize("to", ["kplanes", "nerf"])
+def test_a_share_of_the_points_teaches(teacher: Path, tmp_path: Path, to: str) -> None:
+    points = ("train.points=0.25", "train.pictures=1.0", "train.samples=1024")
+    plan = {"to": to, "changes": (*AFFORDABLE[to], *points)}
+    early, late = (
+        convert(teacher, out=tmp_path / str(steps), steps=steps, **plan).metrics["psnr_to_teacher"]
+        for steps in (1, 150)
+    )
+    assert late > max(early + 1, 16)  # as of whole lessons, above
+
+
 def test_lessons_are_taken_as_often_as_their_price_asks(teacher: Path, tmp_path: Path) -> None:
     small = (*AFFORDABLE["kplanes"], "train.samples=1024")
     for name, changes in (("paced", small), ("fixed", (*small, "train.uses=3"))):

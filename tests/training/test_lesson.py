@@ -43,7 +43,9 @@ def a_lesson() -> Lesson:
         nowhere, nowhere, seen.color, seen.opacity, None, torch.zeros(RAYS, dtype=torch.int64)
     )
     visible, weights = transmittance(sigma, samples)
-    return Lesson(batch, samples, sigma, color, visible, weights, uniform(6, n, FEATURES))
+    parts = torch.arange(RAYS)
+    features = uniform(6, n, FEATURES)
+    return Lesson(batch, samples, sigma, color, visible, weights, features, parts)
 
 
 def a_student(lesson: Lesson) -> Evaluated:
@@ -124,3 +126,66 @@ def test_features_that_mean_something_else_are_not_compared() -> None:
     levels = Levels(features=1.0, density=1.0, color=1.0, picture=1.0)
     compared = compare_with(lesson, a_student(lesson), levels, uniform(10, RAYS, 3), 0.1, 2.0)
     assert compared.features_gradient is None
+
+
+def test_thinned_lessons_say_the_same_in_the_mean() -> None:
+    lesson, delta, scale = a_lesson(), 0.1, 2.0
+    student, background = a_student(lesson), uniform(10, RAYS, 3)
+    levels = Levels(features=0.7, density=0.3, color=2.0, picture=0.0)
+    whole = compare_with(lesson, student, levels, background, delta, scale)
+    generator, n = Generator().manual_seed(11), len(lesson.samples)
+    wanted = [whole.sigma_gradient, whole.color_gradient, whole.features_gradient]
+    sums = [torch.zeros_like(gradient) for gradient in wanted]
+    draws, drawn = 4000, 0
+    for _ in range(draws):
+        thin = lesson.thinned(0.4, generator)
+        rows = lesson_rows(thin, lesson)
+        drawn += len(rows)
+        said = Evaluated(*(part[rows] for part in (student.sigma, student.color, student.features)))
+        found = compare_with(thin, said, levels, background, delta, scale)
+        parts = [found.sigma_gradient, found.color_gradient, found.features_gradient]
+        for total, part in zip(sums, parts, strict=True):
+            total[rows] += part
+    assert drawn / draws == pytest.approx(0.4 * n, rel=0.02)
+    for total, gradient in zip(sums, wanted, strict=True):
+        # Of 4,000 draws: no sample is kept in fewer than one of 50, so its mean is within sqrt(50 / 4000) = 0.11.
+        apart = (total / draws - gradient).abs().amax() / gradient.abs().amax()
+        assert apart < 0.11
+
+
+def lesson_rows(thin: Lesson, lesson: Lesson) -> Tensor:
+    """Which samples of a lesson were kept: each place is there once."""
+    same = (thin.samples.positions[:, None] == lesson.samples.positions).all(2)
+    assert (same.sum(1) == 1).all()
+    return same.float().argmax(1)
+
+
+def test_thinned_lessons_keep_rays_and_what_shows_most() -> None:
+    lesson = a_lesson()
+    thin = lesson.thinned(0.5, Generator().manual_seed(3))
+    rows = lesson_rows(thin, lesson)
+    assert not thin.whole
+    assert thin.samples.rays == RAYS
+    assert (thin.samples.ray_ids == lesson.samples.ray_ids[rows]).all()
+    counts = thin.samples.ray_offsets.diff()
+    assert (counts == torch.bincount(thin.samples.ray_ids.long(), minlength=RAYS)).all()
+    assert lesson.weights[rows].mean() > 1.5 * lesson.weights.mean()
+    torch.testing.assert_close(thin.color, lesson.color[rows])
+
+
+def test_nothing_of_an_empty_lesson_is_left() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    lesson = a_lesson()
+    offsets = torch.zeros(RAYS + 1, dtype=torch.int64)
+    empty = Lesson(
+        lesson.batch,
+        lesson.samples.take(none, offsets),
+        *(part[:0] for part in (lesson.sigma, lesson.color, lesson.visible, lesson.weights)),
+        None,
+        lesson.parts,
+    )
+    thin = empty.thinned(0.5, Generator())
+    assert len(thin.samples) == 0
+    said = Evaluated(thin.sigma, thin.color, torch.zeros(0, FEATURES))
+    levels = Levels(features=1.0, density=1.0, color=1.0, picture=1.0)
+    assert compare_with(thin, said, levels, uniform(10, RAYS, 3), 0.1, 2.0).error == 0

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from polyfield.datasets.builtin import builtin_scene
 from polyfield.fields.model import Model, build_model
@@ -14,7 +14,7 @@ from polyfield.training.capture import describe_capture
 from polyfield.training.lesson import Lesson
 from polyfield.training.placement import place
 from polyfield.training.teacher import Lessons
-from polyfield.training.viewpoints import around, viewpoints
+from polyfield.training.viewpoints import CameraViews, around, viewpoints
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,19 @@ def teacher() -> Model:
     return model
 
 
-def lessons(teacher: Model, uses: int = 2, seed: int = 0) -> Lessons:
-    views = viewpoints(teacher)
-    return Lessons(teacher, views, seed, uses=uses, min_transmittance=1e-3, features=True)
+def lessons(teacher: Model, uses: int = 2, seed: int = 0, active: float = 0.0) -> Lessons:
+    return Lessons(
+        *(teacher, viewpoints(teacher), seed),
+        uses=uses,
+        min_transmittance=1e-3,
+        features=True,
+        active=active,
+    )
+
+
+def rays(views: CameraViews, count: int) -> tuple[Tensor, Tensor]:
+    generator = Generator().manual_seed(0)
+    return views.through(*views.choose(count, generator), generator)
 
 
 def same(one: Lesson, other: Lesson) -> bool:
@@ -65,6 +75,25 @@ def test_a_run_that_goes_on_has_the_same_lessons(teacher: Model) -> None:
     assert not same(lessons(teacher, seed=1).at(0, 64), taken[0])
 
 
+def test_an_active_run_that_goes_on_has_the_same_lessons(teacher: Model) -> None:
+    def told(given: Lessons, step: int) -> Lesson:
+        lesson = given.at(step, 64)
+        given.weak_spots.note(lesson.parts, lesson.batch.color.sum(1))
+        return lesson
+
+    whole = lessons(teacher, active=0.5)
+    for step in range(140):
+        told(whole, step)
+    later = lessons(teacher, active=0.5)
+    later.rays = list(whole.rays)
+    later.weak_spots.load_state(*whole.weak_spots.state())
+    for step in range(140, 280):  # lessons 70 to 139: from the second turn to the third
+        assert same(told(later, step), told(whole, step))
+    passive = lessons(teacher)
+    passive.rays = list(whole.rays)
+    assert not same(passive.at(278, 64), whole.at(278, 64))
+
+
 def test_a_lesson_says_what_the_teacher_shows(teacher: Model) -> None:
     lesson = lessons(teacher).at(0, 200)
     samples, black = lesson.samples, torch.zeros(200, 3)
@@ -81,13 +110,13 @@ def test_a_lesson_says_what_the_teacher_shows(teacher: Model) -> None:
 def test_rays_begin_near_the_cameras_of_the_capture(teacher: Model) -> None:
     cameras = builtin_scene(views=8, size=32).cameras
     train = teacher.info["split"]["train"]
-    origins, directions = viewpoints(teacher).rays(4000, Generator().manual_seed(0))
+    origins, directions = rays(viewpoints(teacher), 4000)
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(4000))
     places = cameras.positions[train].float()
     nearest = torch.cdist(origins, places).amin(1)
     gaps = torch.cdist(places, places).fill_diagonal_(9e9).amin(1)
     assert 0.1 * gaps.mean() < nearest.mean() < gaps.mean()
-    exact, _ = viewpoints(teacher, (cameras, list(train))).rays(100, Generator().manual_seed(0))
+    exact, _ = rays(viewpoints(teacher, (cameras, list(train))), 100)
     assert torch.cdist(exact, places).amin(1).max() < 1e-3
 
 
@@ -101,5 +130,5 @@ def test_from_around_all_of_the_box_is_seen(teacher: Model) -> None:
         pixels = cameras.project(corner.expand(len(cameras), 3), ids)
         assert ((pixels > 0) & (pixels < cameras.size)).all()
     empty = build_model("radiance", {k: teacher.config[k] for k in ("field", "domain", "render")})
-    origins, _ = viewpoints(empty).rays(100, Generator().manual_seed(0))
+    origins, _ = rays(viewpoints(empty), 100)
     assert ((origins - (low + high) / 2).norm(dim=1) > (high - low).norm() / 2).all()
