@@ -2,13 +2,14 @@
 
 Teachers are trained on the scene; each teaches all others, without images; each field is also trained on the images for
 once, three and ten times as long as a conversion takes. A student should show the test views as well as the worse of
-its teacher and of itself trained on the images for ten times as long.
+its teacher and of itself trained on the images for ten times as long. Without --baselines only teachers and conversions
+run; those that are missing may follow later.
 
 Runs that are done are kept in --out, and what was begun is gone on with: the same command again finishes what was cut
 off. `matrix.json` has all figures, `matrix.html` the table.
 
 usage: python benchmarks/conversion_matrix.py SCENE --out FOLDER [--fields A,B,C] [--downscale 4] [--teach 120]
-           [--convert 60] [--slow nerf,cam] [--threads 2] [--only TEACHER:STUDENT ...]
+           [--convert 60] [--slow nerf,cam] [--baselines 1 3 10] [--threads 2] [--only TEACHER:STUDENT ...]
 """
 
 import argparse
@@ -77,7 +78,7 @@ class Matrix:
             for times in self.args.baselines
         }
         as_good = [seconds for seconds, psnr in scratch.items() if psnr >= found["psnr"]]
-        best = scratch[max(scratch)]
+        best = scratch[max(scratch)] if scratch else taught["psnr"]
         return {
             "teacher": teacher,
             "student": student,
@@ -135,7 +136,13 @@ def main() -> None:
     parser.add_argument("--downscale", type=int, default=4)
     parser.add_argument("--teach", type=float, default=120.0, help="seconds")
     parser.add_argument("--convert", type=float, default=60.0, help="seconds")
-    parser.add_argument("--baselines", type=int, nargs="+", default=list(BASELINES))
+    parser.add_argument(
+        "--baselines",
+        type=int,
+        nargs="*",
+        default=list(BASELINES),
+        help="times --convert; may be none",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="+", metavar="TEACHER:STUDENT")
     args = parser.parse_args()

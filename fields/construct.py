@@ -1,7 +1,8 @@
 """Beginning a field with what another one says, without training, where the parts of the field allow that.
 
 A grid without a network behind it can be told what it is to hold: its vertices ask the other field for densities, and
-for colours in some directions, from which follow the features that its heads make these of.
+for colours in some directions, from which follow the features that its heads make these of. Where density is the sum
+of the features, and colours come from elsewhere, the encoder is told what they are to add up to.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from polyfield.fields.ops.directions import even_directions
 from polyfield.fields.radiance import RadianceField
-from polyfield.fields.registry import Invertible, Resize, Sampled, Spanning
+from polyfield.fields.registry import Invertible, Resize, Sampled, Spanning, Summable, Summing
 from polyfield.fields.samples import Samples
 
 __all__ = ["construct"]
@@ -21,6 +22,8 @@ _DIRECTIONS = 16  # from which colours are asked for
 _CHUNK = 1 << 15  # points asked about at a time
 _EDGE = 0.004  # colours nearer than this to 0 and 1 are taken to be that far off: their logits have no end
 _NOTHING = 1e-3  # opacity of a cell whose colour does not matter
+_THIN = 0.2  # density per domain that counts as none: whether something is thinner does not show
+_OPAQUE = 5.0  # optical depth of a cell behind which nothing shows: more makes no difference
 
 
 @torch.no_grad()
@@ -30,23 +33,27 @@ def construct(
     """Tell a field what another one of the same domain says, if it can be told.
 
     Args:
-        student: Changed where its encoder is `Sampled`, its density head `Invertible` and its colour head `Spanning`.
+        student: Changed where its encoder is `Sampled`, its density head `Invertible` and its colour head `Spanning`;
+            or, in its density alone, where the encoder is `Summable` and the density head `Summing`.
         teacher: Pointwise.
         occupied: Says of points in [0, 1]^3 which may hold something.
 
     Returns:
-        What was resized; empty where it cannot be told.
+        What was resized; empty where nothing was, or it cannot be told.
     """
     encoder, head, colors = student.encoder, student.density_head, student.color_head
-    alone = student.gate is None and student.appearance_encoder is None
+    if student.gate is not None:
+        return []
+    if isinstance(encoder, Summable) and isinstance(head, Summing):
+        encoder.sum_to(_bounds(student, teacher, head), occupied)
+        return []
     told = isinstance(encoder, Sampled) and isinstance(head, Invertible)
-    if not (alone and told and isinstance(colors, Spanning)):
+    if not (told and student.appearance_encoder is None and isinstance(colors, Spanning)):
         return []
     directions = even_directions(_DIRECTIONS).to(torch.float32)
     conditions = student.conditions(directions)
     if conditions is None:
         return []
-    offsets = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25])] * 3)
 
     def features(points: Tensor, apart: float) -> Tensor:
         parts = [some(p, apart) for p in points.split(_CHUNK)]
@@ -54,10 +61,7 @@ def construct(
 
     def some(points: Tensor, apart: float) -> Tensor:
         # The density of a vertex is the mean around it, its colour that of the densest place.
-        around = (points[:, None] + apart * offsets).clamp(0.0, 1.0)
-        places = student.domain.to_world(around.view(-1, 3))
-        sigma, given = teacher.density(places)
-        each = sigma.view(len(points), -1)
+        each, places, given = _around(teacher, points, apart)
         mean = each.mean(1)
         densest = each.argmax(1) + each.shape[1] * torch.arange(len(points))
         raw = mean.new_zeros(len(points), _DIRECTIONS, 3)
@@ -70,6 +74,33 @@ def construct(
         return inverse
 
     return student.changed("encoder", encoder.sample(features, occupied))
+
+
+def _bounds(
+    student: RadianceField, teacher: RadianceField, head: Summing
+) -> Callable[[Tensor, float], tuple[Tensor, Tensor]]:
+    """Between what a student's features are to add up to, as `Summable` asks for it."""
+    scale = student.domain.scale
+
+    def bounds(points: Tensor, apart: float) -> tuple[Tensor, Tensor]:
+        sigma = torch.cat([_around(teacher, p, apart)[0].mean(1) for p in points.split(_CHUNK)])
+        thin, opaque = _THIN / scale, max(_OPAQUE / apart, _THIN) / scale
+        total = head.total(_raw_density(student, sigma.clamp(thin, opaque))[:, None])
+        least = total.masked_fill(sigma <= thin, -torch.inf)
+        return least, total.masked_fill(sigma >= opaque, torch.inf)
+
+    return bounds
+
+
+def _around(
+    teacher: RadianceField, points: Float[Tensor, "N 3"], apart: float
+) -> tuple[Float[Tensor, "N 8"], Float[Tensor, "M 3"], Float[Tensor, "M F"]]:
+    """Densities at eight places around each point of a lattice, all these places, and their features."""
+    offsets = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25])] * 3)
+    around = (points[:, None] + apart * offsets).clamp(0.0, 1.0)
+    places = teacher.domain.to_world(around.reshape(-1, 3))
+    sigma, given = teacher.density(places)
+    return sigma.view(len(points), -1), places, given
 
 
 def _raw_density(student: RadianceField, sigma: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

@@ -15,8 +15,8 @@ Parts may offer more. What data place before the first step: `Prepared`. A penal
 that change with each step: `Following`. Sizes that change during training: `Growing`. Gates may close what they let
 nothing through (`Closing`), and encoders then drop what is read there alone (`Dropping`): see
 `polyfield.fields.pruning`. Parts that can take over what another field says without training: `Sampled`, `Invertible`
-and `Spanning`, see `polyfield.fields.construct`. A native form, which makes rendering and training quicker: see
-`polyfield.fields.native_form`.
+and `Spanning`, or `Summable` and `Summing`, see `polyfield.fields.construct`. A native form, which makes rendering and
+training quicker: see `polyfield.fields.native_form`.
 """
 
 import pkgutil
@@ -50,6 +50,8 @@ __all__ = [
     "Resize",
     "Sampled",
     "Spanning",
+    "Summable",
+    "Summing",
     "build_encoder",
     "build_gate",
     "build_head",
@@ -285,6 +287,36 @@ class Spanning(Protocol):
         self, outputs: Float[Tensor, "N K O"], conditions: Float[Tensor, "K C"]
     ) -> Float[Tensor, "N F"]:
         """Find these features: least squares over K conditions."""
+        ...
+
+
+@runtime_checkable
+class Summable(Protocol):
+    """An encoder that can be told what its features are to add up to."""
+
+    def sum_to(
+        self,
+        bounds: Callable[
+            [Float[Tensor, "M D"], float], tuple[Float[Tensor, " M"], Float[Tensor, " M"]]
+        ],
+        occupied: Callable[[Float[Tensor, "M D"]], Tensor],
+    ) -> None:
+        """Take over, as nearly as it can; it keeps its size.
+
+        Args:
+            bounds: Gives the least and the most that the sum is to be around points of [0, 1]^D that lie so far apart
+                from each other; infinite where it may be anything on that side.
+            occupied: Says of points in [0, 1]^D which may hold something, as bools [M]. Elsewhere nothing is wanted.
+        """
+        ...
+
+
+@runtime_checkable
+class Summing(Protocol):
+    """A head that looks only at the sum of the features, and gives one output."""
+
+    def total(self, outputs: Float[Tensor, "N 1"]) -> Float[Tensor, " N"]:
+        """Find the sums of which it makes these outputs."""
         ...
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from polyfield import native
 from polyfield.errors import ConfigError
+from polyfield.fields.encoders._alternating import alternate
 from polyfield.fields.encoders._growth import Sides, check_sides, next_side, share_of
 from polyfield.fields.ops.factor_grid import FactorLayout, factor_grid
 from polyfield.fields.ops.sparse_gradient import LINE, SparseGradient
@@ -19,6 +20,10 @@ __all__ = ["FactorEncoder", "GrowingFactors", "check_growth"]
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}  # of interpolation over so many axes
 _PARTS = 16  # of the table, one of which a penalty looks at
 _MOST_SIDE = 1 << 14
+_LATTICE = 1 << 21  # vertices of a lattice at which sums are wanted: 128 a side in space
+_MOST_WANTED = 1 << 24  # channels times its vertices at which any is: what limits time and memory
+_SWEEPS = 4  # twice as many make no picture better than a few steps do
+_CHUNK = 1 << 20  # points asked about at a time
 
 
 class FactorEncoder(nn.Module):
@@ -129,6 +134,36 @@ class GrowingFactors(FactorEncoder):
         self._place(layout, table)
         return Change({"side": side}, [Resize(old, self.table, nearest, self.gradient)])
 
+    @torch.no_grad()
+    def sum_to(
+        self,
+        bounds: Callable[[Tensor, float], tuple[Tensor, Tensor]],
+        occupied: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Take over sums by alternating least squares: see `polyfield.fields.registry.Summable`.
+
+        They are asked for at the vertices of a lattice as fine as the grids, but of at most 128 a side in space: where
+        each group has one grid along each axis, the sums between are just what is interpolated between these.
+        """
+        side, places = self._wanted(occupied)
+        if not len(places):
+            return
+        least, most = bounds(places / (side - 1), 1.0 / (side - 1))
+        layout = self._layout_of(side)
+        # What nothing is wanted of, and what the least squares leave over, stays as random as it is.
+        table = self.table[torch.cat(list(_nearest(self.layout, layout)))]
+        alternate(table, layout, places, least, most, _SWEEPS)
+        self.table.copy_(torch.cat(list(_refined(table, layout, self.layout))))
+
+    def _wanted(self, occupied: Callable[[Tensor], Tensor]) -> tuple[int, Int[Tensor, "K D"]]:
+        """A lattice, by its side, and its vertices that matter."""
+        side = min(self.side, round(_LATTICE ** (1 / self.layout.dim)))
+        while True:
+            places = _near(side, self.layout.dim, occupied)
+            if len(places) * self.layout.channels <= _MOST_WANTED:
+                return side, places
+            side = side * 4 // 5
+
 
 def check_growth(kind: str, sides: Sides, sparsity: float) -> None:
     """Refuse settings that `GrowingFactors` cannot take.
@@ -139,6 +174,25 @@ def check_growth(kind: str, sides: Sides, sparsity: float) -> None:
     check_sides(kind, sides, _MOST_SIDE)
     if not sparsity >= 0:
         raise ConfigError(f"{kind}: sparsity must not be below 0, but is {sparsity}.")
+
+
+def _near(side: int, dim: int, occupied: Callable[[Tensor], Tensor]) -> Int[Tensor, "K D"]:
+    """Vertices of the cells of a lattice that may hold something, and of cells beside these."""
+    cells = side - 1
+    parts = max(1, round(_LATTICE ** (1 / dim) / cells))  # small things may lie in a large cell
+    shape = (cells * parts,) * dim
+    found = torch.cat(
+        [
+            occupied((torch.stack(torch.unravel_index(some, shape), 1) + 0.5) / shape[0])
+            for some in torch.arange(shape[0] ** dim).split(_CHUNK)
+        ]
+    ).view(shape)
+    for axis in range(dim):
+        inside = found.movedim(axis, -1).unflatten(-1, (cells, parts)).any(-1)
+        # Vertex v is a corner of cells v - 1 and v, and beside these are v - 2 and v + 1.
+        beside = nn.functional.pad(inside, (2, 2)).unfold(-1, 4, 1).any(-1)
+        found = beside.movedim(-1, axis)
+    return found.nonzero()
 
 
 def _refined(table: Tensor, old: FactorLayout, new: FactorLayout) -> Iterator[Tensor]:

@@ -47,6 +47,10 @@ class Sum(nn.Module):
         """Add up."""
         return joined(x, condition, rows).sum(1, keepdim=True) + self.shift
 
+    def total(self, outputs: Float[Tensor, "N 1"]) -> Float[Tensor, " N"]:
+        """Find the sums behind outputs: see `polyfield.fields.registry.Summing`."""
+        return outputs[:, 0] - self.shift
+
     def native_network(self, gradient: Gradient) -> Any:
         """Make the native form: see `polyfield.fields.native_form`."""
         del gradient  # nothing is trained
