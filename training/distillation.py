@@ -67,7 +67,7 @@ class Distillation(SampledTraining):
     picture: float = 1.0
     pictures: float = 0.0
     points: float = 1.0
-    active: float = 0.0
+    active: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
