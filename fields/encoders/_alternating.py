@@ -25,7 +25,7 @@ from polyfield.fields.ops.factor_layout import Factor, FactorLayout
 
 __all__ = ["alternate"]
 
-_DAMPING = 0.1  # of the mean size of a system's unknowns: how strongly what it leaves open stays
+_DAMPING = 0.1  # of a system's mean diagonal: how strongly what it leaves open stays as it is
 _AT_ONCE = 1 << 20  # numbers that systems are made of at a time
 _TINY = 1e-20
 

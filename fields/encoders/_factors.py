@@ -21,7 +21,7 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}  # of interpolation over s
 _PARTS = 16  # of the table, one of which a penalty looks at
 _MOST_SIDE = 1 << 14
 _LATTICE = 1 << 21  # vertices of a lattice at which sums are wanted: 128 a side in space
-_MOST_WANTED = 1 << 24  # channels times its vertices at which any is: what limits time and memory
+_MOST_WANTED = 1 << 24  # channels times those of them at which any is: bounds time and memory
 _SWEEPS = 4  # half as many cost 0.1 dB of a CP after 150 steps, twice as many gain nothing
 _CHUNK = 1 << 20  # points asked about at a time
 
