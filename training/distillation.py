@@ -26,14 +26,7 @@ from polyfield.fields.replay import replay
 from polyfield.renderers.volume import VolumeRenderer
 from polyfield.training.lesson import Levels, compare_with
 from polyfield.training.parts_placement import place_by_density
-from polyfield.training.step_size import (
-    SampledTraining,
-    StepSize,
-    check_counts,
-    check_shares,
-    draw_backgrounds,
-    draw_important,
-)
+from polyfield.training.step_size import SampledTraining, StepSize, draw_backgrounds, draw_important
 from polyfield.training.task import StepReport
 from polyfield.training.teacher import Lessons
 
@@ -71,10 +64,9 @@ class Distillation(SampledTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, uses=1 << 10)
-        check_shares(self, "pictures", "points", "active")
-        if not self.points > 0:
-            raise ConfigError(f"train.points must be above 0, but is {self.points}.")
+        self._check_counts(uses=1 << 10)
+        self._check_shares("pictures", "points", "active")
+        self._check_positive("points")
         for name in ("features", "density", "color", "picture"):
             if not 0 <= getattr(self, name) <= 1e6:
                 raise ConfigError(

@@ -23,14 +23,7 @@ from polyfield.training.interest import Interest
 from polyfield.training.parts_placement import place_by_density
 from polyfield.training.photometric import photometric
 from polyfield.training.ray_source import RaySource
-from polyfield.training.step_size import (
-    SampledTraining,
-    StepSize,
-    check_counts,
-    check_shares,
-    draw_backgrounds,
-    draw_important,
-)
+from polyfield.training.step_size import SampledTraining, StepSize, draw_backgrounds, draw_important
 from polyfield.training.task import StepReport
 
 __all__ = ["RadianceTask", "RadianceTraining", "check_training"]
@@ -63,8 +56,8 @@ class RadianceTraining(SampledTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, refresh=1 << 24)
-        check_shares(self, "coarse", "place")
+        self._check_counts(refresh=1 << 24)
+        self._check_shares("coarse", "place")
 
 
 def check_training(model: Model, training: RadianceTraining) -> RadianceField:

@@ -13,14 +13,7 @@ from polyfield.errors import ConfigError
 from polyfield.renderers.roulette import select_important
 from polyfield.training.rates import Rates
 
-__all__ = [
-    "SampledTraining",
-    "StepSize",
-    "check_counts",
-    "check_shares",
-    "draw_backgrounds",
-    "draw_important",
-]
+__all__ = ["SampledTraining", "StepSize", "draw_backgrounds", "draw_important"]
 
 _FEWEST, _MOST = 64, 1 << 16  # rays of a step
 
@@ -40,6 +33,9 @@ class SampledTraining(Rates):
         min_transmittance: Samples behind this are not shaded.
         prune: Where a gate lets less than this share through it is closed, and what is then never read is dropped, in
             the model that a finished run saves; 0: nothing. A run that goes on does so from its state.
+
+    Raises:
+        ConfigError: A value is out of its range; the key is named.
     """
 
     rate: float = 0.03
@@ -56,35 +52,29 @@ class SampledTraining(Rates):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("huber", "roulette", "growth"):
+        self._check_positive("huber", "roulette", "growth")
+        self._check_counts(samples=1 << 24)
+        self._check_shares("roulette", "min_transmittance", "prune")
+
+    def _check_positive(self, *names: str) -> None:
+        """Refuse settings that are not above 0."""
+        for name in names:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name} must be above 0, but is {getattr(self, name)}.")
-        check_counts(self, samples=1 << 24)
-        check_shares(self, "roulette", "min_transmittance", "prune")
 
+    def _check_counts(self, **most: int) -> None:
+        """Refuse settings that are not whole numbers from 1 to the most that is said."""
+        for name, limit in most.items():
+            if not 1 <= getattr(self, name) <= limit:
+                raise ConfigError(
+                    f"train.{name} must be in 1..{limit}, but is {getattr(self, name)}."
+                )
 
-def check_counts(training: SampledTraining, **most: int) -> None:
-    """Refuse settings that are not whole numbers from 1 to the most that is said.
-
-    Raises:
-        ConfigError: One is not; the key is named.
-    """
-    for name, limit in most.items():
-        if not 1 <= getattr(training, name) <= limit:
-            raise ConfigError(
-                f"train.{name} must be in 1..{limit}, but is {getattr(training, name)}."
-            )
-
-
-def check_shares(training: SampledTraining, *names: str) -> None:
-    """Refuse settings that are not in [0, 1].
-
-    Raises:
-        ConfigError: One is not; the key is named.
-    """
-    for name in names:
-        if not 0 <= getattr(training, name) <= 1:
-            raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(training, name)}.")
+    def _check_shares(self, *names: str) -> None:
+        """Refuse settings that are not in [0, 1]."""
+        for name in names:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"train.{name} must be in [0, 1], but is {getattr(self, name)}.")
 
 
 class StepSize:
