@@ -13,6 +13,7 @@ from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import DataError, InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import build_model
+from polyfield.fields.presets import preset
 from polyfield.training.capture import describe_capture
 from polyfield.training.fit import KINDS, evaluate_fit
 from polyfield.training.loop import Control
@@ -41,6 +42,7 @@ from polyfield.training.running import (
     use_threads,
 )
 from polyfield.training.schedule import plan_for
+from polyfield.training.sharpness import pixels_across
 
 __all__ = ["TrainResult", "evaluate", "train"]
 
@@ -116,12 +118,12 @@ def train(
     else:
         plan = plan_for(steps, budget)
         RunFolder.check(out, overwrite=overwrite)
-        plan_set = plan_settings(field, plan.steps, plan.budget)
+        preset(field)  # an unknown one is refused before anything is read
         loaded = load_source(scene, format, downscale, on_progress)
         domain, render, why = place(loaded)
-        model_config, training = spell_out(
-            field, [*plan_set, *changes], (domain, render), precision
-        )
+        pixels = pixels_across(loaded.cameras, loaded.split["train"], domain)
+        planned = plan_settings(field, (plan.steps, plan.budget), pixels=pixels)
+        model_config, training = spell_out(field, [*planned, *changes], (domain, render), precision)
         config = RunConfig(
             preset=field,
             scene=hint_of(scene),
@@ -135,6 +137,7 @@ def train(
             model=model_config,
             train=training,
             version=__version__,
+            pixels=pixels,
         )
     plan.start()
     on_progress(Progress(message=why))

@@ -11,7 +11,7 @@ from polyfield.datasets.scene import Scene
 from polyfield.errors import DataError, InputError
 from polyfield.fields.model import Model
 
-__all__ = ["captured_cameras", "describe_capture"]
+__all__ = ["captured_cameras", "captured_views", "describe_capture"]
 
 
 def describe_capture(scene: Scene) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -59,3 +59,8 @@ def captured_cameras(model: Model) -> Cameras:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"The capture in this model's file is broken ({error}).") from None
+
+
+def captured_views(model: Model, split: str) -> list[int]:
+    """Number the views of a split of a model's capture: none where it has no such split, or no capture."""
+    return list(model.info.get("split", {}).get(split) or ()) if model.capture else []

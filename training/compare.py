@@ -125,7 +125,8 @@ def compare(
     for name in fields:  # what the last would refuse is refused before the first is trained
         was = _sections(begun.get(name, {}))
         try:
-            wished = _spelled(name, kind, length, changes, was.get("render", _SOME_BOX))
+            seen = was.get("render", _SOME_BOX), begun.get(name, {}).get("pixels")
+            wished = _spelled(name, kind, length, changes, seen)
             if name not in begun:
                 _check_built(kind or "radiance", wished)
         except InputError as error:
@@ -242,13 +243,17 @@ def _spelled(
     kind: str | None,
     length: Length,
     changes: Sequence[str],
-    render: dict[str, Any],
+    seen: tuple[dict[str, Any], float | None],
 ) -> dict[str, Any]:
-    """Give the same sections of the config that a field would have now, with every key; `render` is its scene's."""
+    """Give the same sections of the config that a field would have now, with every key.
+
+    What it has from its scene is `seen`: how rays are sampled, and the pixels that span its domain.
+    """
     budget, steps = length
     if kind is not None:
         return spell_signal(kind, name, (steps, budget), changes, None)
-    settings = [*plan_settings(name, steps, budget), *changes]
+    render, pixels = seen
+    settings = [*plan_settings(name, (steps, budget), pixels=pixels), *changes]
     model, training = spell_out(name, settings, ({}, render), None)
     return {**model, "train": training}
 

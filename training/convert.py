@@ -16,6 +16,7 @@ from polyfield.fields.model import Model, build_model, require_pointwise
 from polyfield.fields.presets import preset
 from polyfield.fields.radiance import RadianceConfig, RadianceField
 from polyfield.renderers.volume import VolumeConfig
+from polyfield.training.capture import captured_cameras, captured_views
 from polyfield.training.distillation import Distillation, DistillationTask, same_features
 from polyfield.training.likeness import likeness
 from polyfield.training.loop import Control
@@ -42,6 +43,7 @@ from polyfield.training.running import (
     use_threads,
 )
 from polyfield.training.schedule import Plan, plan_for
+from polyfield.training.sharpness import pixels_across
 from polyfield.training.teacher import Lessons
 from polyfield.training.viewpoints import viewpoints
 
@@ -242,6 +244,7 @@ def _configure(
         budget=plan.budget,
         **student,
         version=__version__,
+        pixels=_pixels(taught.model),
         teacher=str(taught.file.resolve()),
         taught_by=taught.fingerprint,
         from_scene=scene is not None,
@@ -272,7 +275,8 @@ def _spell_out(
         "train": {key: value for key, value in base["train"].items() if key in known},
     }
     readers = {"field": RadianceConfig, "render": VolumeConfig, "train": Distillation}
-    planned = filter(holds, plan_settings(to, plan.steps, plan.budget))
+    planned = plan_settings(to, (plan.steps, plan.budget), pixels=_pixels(teacher))
+    planned = [setting for setting in planned if holds(setting)]
     settings = [*planned, *base.get("taught", ()), *changes]
     spelled = spell_sections(sections, readers, settings, precision)
     for key in ("low", "high", "levels", "resolution"):
@@ -285,6 +289,14 @@ def _spell_out(
         "model": model | {key: spelled[key] for key in ("field", "render")},
         "train": spelled["train"],
     }
+
+
+def _pixels(teacher: Model) -> float | None:
+    """How many pixels of its capture span the teacher's domain; None where it has no capture."""
+    views = captured_views(teacher, "train")
+    if not views:
+        return None
+    return pixels_across(captured_cameras(teacher), views, teacher.config["domain"])
 
 
 def _task(config: ConversionConfig, taught: _Taught, scene: Scene | None) -> DistillationTask:

@@ -260,7 +260,7 @@ def spell_signal(
     base = preset(field, kind)
     sections = {"field": base["field"], "train": base["train"]}
     readers = {"field": SignalConfig, "train": SignalTraining}
-    settings = [*plan_settings(field, *length, kind), *changes]
+    settings = [*plan_settings(field, length, kind), *changes]
     return spell_sections(sections, readers, settings, precision)
 
 

@@ -2,7 +2,7 @@
 
 from polyfield.fields.model import Model
 from polyfield.renderers.registry import renderer_for
-from polyfield.training.capture import captured_cameras
+from polyfield.training.capture import captured_cameras, captured_views
 from polyfield.training.evaluation import draw_view
 from polyfield.training.metrics import BEST_PSNR, psnr
 from polyfield.training.viewpoints import around
@@ -25,8 +25,7 @@ def likeness(student: Model, teacher: Model) -> tuple[float, int]:
     Returns:
         PSNR, dB: the mean over views, of which each counts as `BEST_PSNR` at most; and the number of views.
     """
-    split = teacher.info.get("split", {}) if teacher.capture else {}
-    views = list(split.get("test") or split.get("train") or ())
+    views = captured_views(teacher, "test") or captured_views(teacher, "train")
     cameras = captured_cameras(teacher) if views else around(teacher)
     views = views or list(range(len(cameras)))
     pixels = int(cameras.size[views[0]].prod())

@@ -1,7 +1,7 @@
 """The config of a run: a preset spelled out for a plan and a scene, with the user's changes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ BACKGROUNDS: Mapping[str, tuple[float, float, float] | None] = {
 
 _PRECISIONS = ("fp32", "bf16")
 
+_COARSEST = 64  # cells along a side that a grid has at least, however small the pictures are
+
 
 @dataclass(frozen=True)
 class RunConfig(SavedRun):
@@ -43,6 +45,7 @@ class RunConfig(SavedRun):
         downscale: Factor by which the images were reduced.
         background: A key of `BACKGROUNDS`.
         train: As `RadianceTraining`.
+        pixels: What `polyfield.training.sharpness.pixels_across` said of the scene; None: nothing was reduced to it.
     """
 
     SECTIONS = (*SavedRun.SECTIONS, "render")
@@ -51,6 +54,7 @@ class RunConfig(SavedRun):
     format: str | None
     downscale: int
     background: str
+    pixels: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,10 +99,35 @@ def read_run_config(data: Any, run: Path | str) -> RunConfig:
 
 
 def plan_settings(
-    name: str, steps: int | None, budget: float | None, kind: str = "radiance"
+    name: str,
+    length: tuple[int | None, float | None],
+    kind: str = "radiance",
+    pixels: float | None = None,
 ) -> list[str]:
-    """Find what a preset changes for the length of a run, as KEY=VALUE settings."""
-    for plan in preset(name, kind)["plans"]:
+    """Find what a preset changes for the length of a run, and for what its cameras see, as KEY=VALUE settings.
+
+    Args:
+        name: Of the preset.
+        length: Steps and seconds, of which one is None.
+        kind: Of the preset.
+        pixels: How many span the domain; None: nothing is known of cameras.
+    """
+    base = preset(name, kind)
+    settings = _plan_for(base, *length)
+    if pixels is None:
+        return settings
+    for path, share in base.get("per_pixel", {}).items():
+        planned = [s.partition("=")[2] for s in settings if s.partition("=")[0] == path]
+        value: Any = base
+        for key in path.split("."):
+            value = value[key]
+        finest = float(planned[-1] if planned else value)
+        settings.append(f"{path}={min(finest, max(share * pixels, _COARSEST)):.0f}")
+    return settings
+
+
+def _plan_for(base: Mapping[str, Any], steps: int | None, budget: float | None) -> list[str]:
+    for plan in base["plans"]:
         longest = plan["seconds"] if budget is not None else plan["steps"]
         if (budget if budget is not None else steps or 0) <= longest:
             return list(plan["set"])

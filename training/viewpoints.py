@@ -12,7 +12,7 @@ from polyfield.fields.model import Model
 from polyfield.fields.ops.directions import even_directions
 from polyfield.renderers.camera_path import look_at
 from polyfield.renderers.volume import VolumeRenderer
-from polyfield.training.capture import captured_cameras
+from polyfield.training.capture import captured_cameras, captured_views
 
 __all__ = ["CameraViews", "around", "viewpoints"]
 
@@ -71,11 +71,11 @@ def viewpoints(teacher: Model, cameras: tuple[Cameras, list[int]] | None = None)
     """
     if cameras is not None:
         return CameraViews(*cameras, 0.0)
-    views = teacher.info.get("split", {}).get("train") if teacher.capture else None
+    views = captured_views(teacher, "train")
     if not views:
         made = around(teacher)
         return CameraViews(made, list(range(len(made))), _SHIFT)
-    return CameraViews(captured_cameras(teacher), list(views), _SHIFT)
+    return CameraViews(captured_cameras(teacher), views, _SHIFT)
 
 
 def around(teacher: Model) -> Cameras:

@@ -64,7 +64,7 @@ def trained() -> RadianceTask:
     scene = load_scene(None)
     domain, render, _ = place(scene)
     model, train = spell_out(
-        "hashgrid", plan_settings("hashgrid", None, 60), (domain, render), None
+        "hashgrid", plan_settings("hashgrid", (None, 60)), (domain, render), None
     )
     task = RadianceTask(
         build_model("radiance", model, 0), scene, from_json(RadianceTraining, train), None, 0

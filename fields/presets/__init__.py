@@ -25,8 +25,9 @@ def preset(name: str, kind: str = "radiance") -> dict[str, Any]:
 
     Returns:
         JSON with "kind" of the model, "field", "train", for radiance fields "render", and "plans": for growing
-        training times the settings that replace those of the base. Where another field is what it learns from, the
-        settings "taught", if there are any, replace both.
+        training times the settings that replace those of the base. Sizes in "per_pixel", if there are any, are no
+        larger than so many times the pixels that span the domain. Where another field is what it learns from, the
+        settings "taught", if there are any, replace all these.
 
     Raises:
         ConfigError: There is no such preset of this kind; the nearest name is told.
