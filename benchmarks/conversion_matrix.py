@@ -6,7 +6,7 @@ its teacher and of itself trained on the images for ten times as long. Without -
 run; those that are missing may follow later.
 
 Runs that are done are kept in --out, and what was begun is gone on with: the same command again finishes what was cut
-off. `matrix.json` has all figures, `matrix.html` the table.
+off. `matrix.json` has all figures of what is done by then, `matrix.html` the table.
 
 usage: python benchmarks/conversion_matrix.py SCENE --out FOLDER [--fields A,B,C] [--downscale 4] [--teach 120]
            [--convert 60] [--slow nerf,cam] [--baselines 1 3 10] [--threads 2] [--only TEACHER:STUDENT ...]
@@ -42,43 +42,24 @@ class Matrix:
         budget = float(getattr(self.args, what))
         return budget * SLOWER[what] if field in self.slow else budget
 
-    def train(self, out: Path, field: str, budget: float) -> dict[str, Any]:
-        """Train a field on the images, if that is not done; give its metrics."""
-        if not (out / "metrics.json").exists():
-            begun = (out / "state.safetensors").exists()
-            plan = (
-                {"resume": True} if begun else {"field": field, "budget": budget, "overwrite": True}
-            )
-            if not begun:
-                plan["downscale"] = self.args.downscale
-            polyfield.train(self.args.scene, out=out, threads=self.args.threads, **plan)
-        return told(out)
+    def make(self, teacher: str, student: str) -> None:
+        """Make what is missing of a pair: the teacher, the conversion, the student trained on the images."""
+        self._train(self._teacher(teacher), teacher, self.seconds("teach", teacher))
+        self._convert(teacher, student)
+        for times in self.args.baselines:
+            budget = times * self.seconds("convert", student)
+            self._train(self._scratch(student, times), student, budget)
 
-    def convert(self, teacher: Path, out: Path, field: str, budget: float) -> dict[str, Any]:
-        """Convert a teacher, if that is not done; give what it shows of the test views."""
-        if not (out / "metrics.json").exists():
-            begun = (out / "state.safetensors").exists()
-            plan = {"resume": True} if begun else {"to": field, "budget": budget, "overwrite": True}
-            polyfield.convert(teacher, out=out, threads=self.args.threads, **plan)
-        if told(out).get("psnr") is None:
-            polyfield.evaluate(out, scene=self.args.scene, threads=self.args.threads)
-        return told(out)
-
-    def pair(self, teacher: str, student: str) -> dict[str, Any]:
-        """Figures of a pair, the baselines of the student included."""
-        folder, budget = self.args.out, self.seconds("convert", student)
-        taught = self.train(folder / f"teacher-{teacher}", teacher, self.seconds("teach", teacher))
-        found = self.convert(
-            folder / f"teacher-{teacher}", folder / f"{teacher}-to-{student}", student, budget
-        )
-        scratch = {
-            times * budget: self.train(
-                folder / f"scratch-{student}-{times}", student, times * budget
-            )["psnr"]
-            for times in self.args.baselines
-        }
+    def row(self, teacher: str, student: str) -> dict[str, Any] | None:
+        """Figures of a pair, with all baselines that are there; None where it was not made yet."""
+        taught, found = told(self._teacher(teacher)), told(self._pair(teacher, student))
+        if not taught or not found:
+            return None
+        budget = self.seconds("convert", student)
+        runs = {times * budget: told(self._scratch(student, times)) for times in BASELINES}
+        scratch = {seconds: run["psnr"] for seconds, run in runs.items() if run}
         as_good = [seconds for seconds, psnr in scratch.items() if psnr >= found["psnr"]]
-        best = scratch[max(scratch)] if scratch else taught["psnr"]
+        aim = min(taught["psnr"], scratch.get(max(BASELINES) * budget, taught["psnr"]))
         return {
             "teacher": teacher,
             "student": student,
@@ -88,16 +69,47 @@ class Matrix:
             "scratch": scratch,
             "seconds": found["train_seconds"],
             "seconds_from_scratch": min(as_good, default=None),
-            "behind": min(taught["psnr"], best) - found["psnr"],
+            "behind": aim - found["psnr"],
             "bytes_before": taught["bytes"],
             "bytes": found["bytes"],
         }
 
+    def _teacher(self, field: str) -> Path:
+        return Path(self.args.out / f"teacher-{field}")
+
+    def _pair(self, teacher: str, student: str) -> Path:
+        return Path(self.args.out / f"{teacher}-to-{student}")
+
+    def _scratch(self, field: str, times: int) -> Path:
+        return Path(self.args.out / f"scratch-{field}-{times}")
+
+    def _train(self, out: Path, field: str, budget: float) -> None:
+        if told(out):
+            return
+        begun = (out / "state.safetensors").exists()
+        plan = {"resume": True} if begun else {"field": field, "budget": budget, "overwrite": True}
+        if not begun:
+            plan["downscale"] = self.args.downscale
+        polyfield.train(self.args.scene, out=out, threads=self.args.threads, **plan)
+
+    def _convert(self, teacher: str, student: str) -> None:
+        out, budget = self._pair(teacher, student), self.seconds("convert", student)
+        if not (out / "metrics.json").exists():
+            begun = (out / "state.safetensors").exists()
+            plan = (
+                {"resume": True} if begun else {"to": student, "budget": budget, "overwrite": True}
+            )
+            polyfield.convert(self._teacher(teacher), out=out, threads=self.args.threads, **plan)
+        if not told(out):
+            polyfield.evaluate(out, scene=self.args.scene, threads=self.args.threads)
+
 
 def told(out: Path) -> dict[str, Any]:
-    """What a run's metrics.json says."""
+    """What a run's metrics.json says; nothing where it does not say yet what the test views look like."""
+    if not (out / "metrics.json").exists():
+        return {}
     data: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    return data
+    return data if data.get("psnr") is not None else {}
 
 
 def page(rows: list[dict[str, Any]], fields: list[str]) -> str:
@@ -146,18 +158,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="+", metavar="TEACHER:STUDENT")
     args = parser.parse_args()
-    matrix, rows = Matrix(args), []
-    pairs = [(a, b) for a in matrix.fields for b in matrix.fields if a != b]
+    matrix = Matrix(args)
+    every_pair = pairs = [(a, b) for a in matrix.fields for b in matrix.fields if a != b]
     if args.only:
-        pairs = [(a, b) for a, b in (pair.split(":") for pair in args.only)]
+        named = [tuple(pair.split(":")) for pair in args.only]
+        strange = [":".join(pair) for pair in named if pair not in pairs]
+        if strange:
+            parser.error(f"--only wants TEACHER:STUDENT, two of --fields, but got {strange[0]!r}.")
+        pairs = named
     print(
         f"{'teacher':<11} {'dB':>6}   {'student':<11} {'dB':>6} {'behind':>6} {'s':>5} {'scratch s':>9} {'bytes':>12}"
     )
     for teacher, student in pairs:
-        row = matrix.pair(teacher, student)
-        rows.append(row)
+        matrix.make(teacher, student)
+        found = {pair: matrix.row(*pair) for pair in every_pair}
+        rows = [row for row in found.values() if row is not None]
         (args.out / "matrix.json").write_text(json.dumps(rows, indent=1))
         (args.out / "matrix.html").write_text(page(rows, matrix.fields), encoding="utf-8")
+        row = next(row for row in rows if (row["teacher"], row["student"]) == (teacher, student))
         alone = row["seconds_from_scratch"]
         print(
             f"{teacher:<11} {row['teacher_psnr']:6.2f}   {student:<11} {row['psnr']:6.2f} {row['behind']:+6.2f} "

@@ -34,6 +34,7 @@ __all__ = ["Distillation", "DistillationTask", "copy_parts", "same_features"]
 
 _PACE_RAYS, _MOST_USES = 2048, 16
 _STEP = 2.5  # what a step costs, in evaluations of its samples
+_WORN = 6.0  # uses after which a lesson teaches half as much
 _FADE = 0.1  # fraction of the run after which features count a third of what they did
 
 
@@ -51,6 +52,7 @@ class Distillation(SampledTraining):
         points: Share of a lesson's samples, those that show most, that the student is asked about until then. For
             students that take long to answer.
         active: Share of a lesson's rays that look where the student was most wrong.
+        told: Whether the student begins with all that it can be told; else only with parts that both have.
     """
 
     uses: int = 2
@@ -61,6 +63,7 @@ class Distillation(SampledTraining):
     pictures: float = 0.0
     points: float = 1.0
     active: float = 0.5
+    told: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,6 +164,8 @@ class DistillationTask:
         """Begin with what the teacher knows: parts that both have, where something is, what grids can be told."""
         teacher = self._lessons.renderer
         copied = copy_parts(teacher.field, self.field)
+        if not self.training.told:
+            return []
         parts = self.field.parts()
         place = [p for n, p in parts.items() if isinstance(p, Prepared) and n not in copied]
         if place:
@@ -170,7 +175,7 @@ class DistillationTask:
         return construct(self.field, teacher.field, self.renderer.occupied)
 
     def pace(self) -> int:
-        """Set how often lessons are taken by what they cost: a slow teacher shall not take more time than its student.
+        """Set how often lessons are taken, by what they cost: those of a slow teacher more often.
 
         Returns:
             How often.
@@ -183,7 +188,9 @@ class DistillationTask:
             evaluate(self.field, lesson.samples)
             spent.append((asked - begun, time.perf_counter() - asked))
         shown, learnt = spent[-1]
-        uses = round(shown / max(_STEP * learnt, 1e-9))
+        # A step costs its share of a lesson and the student's part, and is worth 1 / (1 + uses / _WORN): what costs
+        # least for what it is worth is the root.
+        uses = round(math.sqrt(_WORN * shown / max(_STEP * learnt, 1e-9)))
         self._lessons.uses = min(max(uses, 1), _MOST_USES)
         return self._lessons.uses
 

@@ -20,7 +20,7 @@ from polyfield.training.weak_spots import WeakSpots
 
 __all__ = ["Lessons", "Viewpoints"]
 
-_WINDOW = 24  # lessons from which one is taken again
+_WINDOW = 48  # lessons from which one is taken again: no more than `WeakSpots` has a turn
 _TRIED, _TRACE = (
     8192,
     1e-3,
