@@ -1,6 +1,7 @@
 """Runs of a comparison that are there already: whether they were begun as is asked for now, whether they are done."""
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,15 @@ from polyfield.datasets.wishes import positive_seconds, whole_number
 from polyfield.errors import InputError
 from polyfield.training.run_folder import RunFolder
 
-__all__ = ["Asked", "Length", "begun_config", "check_settings", "is_done", "length_as_begun"]
+__all__ = [
+    "Asked",
+    "Length",
+    "begun_config",
+    "check_settings",
+    "is_done",
+    "length_as_begun",
+    "pixels_as_begun",
+]
 
 Length = tuple[float | None, int | None]
 """Seconds or steps of a run; neither: nothing was said."""
@@ -56,6 +65,17 @@ def begun_config(folder: Path) -> dict[str, Any]:
     """Read the config of a run; one that is no object says nothing."""
     config = RunFolder.open(folder).read_config()
     return config if isinstance(config, dict) else {}
+
+
+def pixels_as_begun(config: dict[str, Any]) -> float | None:
+    """Give the pixels that a run's sizes follow; None where it has none, or nothing that could be such a number.
+
+    Args:
+        config: Of the run.
+    """
+    pixels = config.get("pixels")
+    number = isinstance(pixels, int | float) and math.isfinite(pixels) and pixels > 0
+    return float(pixels) if number else None
 
 
 def length_as_begun(folder: Path, config: dict[str, Any], asked: Asked, length: Length) -> Length:

@@ -21,6 +21,7 @@ from polyfield.training.begun import (
     check_settings,
     is_done,
     length_as_begun,
+    pixels_as_begun,
 )
 from polyfield.training.comparison_page import Shown, comparison_page
 from polyfield.training.fit import KINDS, fit, kind_of, spell_signal
@@ -125,7 +126,7 @@ def compare(
     for name in fields:  # what the last would refuse is refused before the first is trained
         was = _sections(begun.get(name, {}))
         try:
-            seen = was.get("render", _SOME_BOX), begun.get(name, {}).get("pixels")
+            seen = was.get("render", _SOME_BOX), pixels_as_begun(begun.get(name, {}))
             wished = _spelled(name, kind, length, changes, seen)
             if name not in begun:
                 _check_built(kind or "radiance", wished)

@@ -12,7 +12,7 @@ from polyfield.datasets.formats import blender
 from polyfield.errors import InputError
 from polyfield.training import compare as module
 from polyfield.training.api import evaluate
-from polyfield.training.begun import is_done
+from polyfield.training.begun import is_done, pixels_as_begun
 from polyfield.training.compare import compare
 from polyfield.training.loop import Control
 
@@ -43,6 +43,13 @@ def test_a_run_that_was_evaluated_on_its_way_is_not_done(tmp_path: Path) -> None
     assert 0 < evaluate(tmp_path / "c/hashgrid")["steps"] < 20
     (row,) = compare(image, steps=20, resume=True, **settings).rows
     assert row["steps"] == 20
+
+
+@pytest.mark.parametrize("pixels", [None, "many", float("nan"), float("inf"), -1.0, 0, [3.0]])
+def test_what_cannot_be_a_number_of_pixels_is_none(pixels: Any) -> None:
+    assert pixels_as_begun({"pixels": pixels}) is None
+    assert pixels_as_begun({}) is None
+    assert pixels_as_begun({"pixels": 207.5}) == 207.5
 
 
 @pytest.mark.parametrize(
