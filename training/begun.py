@@ -74,8 +74,9 @@ def pixels_as_begun(config: dict[str, Any]) -> float | None:
         config: Of the run.
     """
     pixels = config.get("pixels")
-    number = isinstance(pixels, int | float) and math.isfinite(pixels) and pixels > 0
-    return float(pixels) if number else None
+    if not isinstance(pixels, int | float) or not math.isfinite(pixels) or pixels <= 0:
+        return None
+    return float(pixels)
 
 
 def length_as_begun(folder: Path, config: dict[str, Any], asked: Asked, length: Length) -> Length:
