@@ -113,7 +113,10 @@ def test_from_a_student_it_goes_on(teacher: Path, tmp_path: Path) -> None:
 
 
 def test_the_student_of_the_same_kind_begins_as_its_teacher(teacher: Path, tmp_path: Path) -> None:
-    changes = ("train.rate=1e-9", "field.color_head.hidden=1")  # as of a short run, not of a student
+    changes = (
+        "train.rate=1e-9",
+        "field.color_head.hidden=1",
+    )  # as of a short run, not of a student
     result = convert(
         teacher, to="hashgrid", out=tmp_path / "run", steps=1, changes=(*SMALL, *changes)
     )
