@@ -56,7 +56,10 @@ class Matrix:
         if not taught or not found:
             return None
         budget = self.seconds("convert", student)
-        runs = {times * budget: told(self._scratch(student, times)) for times in BASELINES}
+        runs = {
+            times * budget: told(self._scratch(student, times))
+            for times in sorted({*BASELINES, *self.args.baselines})
+        }
         scratch = {seconds: run["psnr"] for seconds, run in runs.items() if run}
         as_good = [seconds for seconds, psnr in scratch.items() if psnr >= found["psnr"]]
         aim = min(taught["psnr"], scratch.get(max(BASELINES) * budget, taught["psnr"]))
@@ -84,24 +87,23 @@ class Matrix:
         return Path(self.args.out / f"scratch-{field}-{times}")
 
     def _train(self, out: Path, field: str, budget: float) -> None:
-        if told(out):
-            return
-        begun = (out / "state.safetensors").exists()
-        plan = {"resume": True} if begun else {"field": field, "budget": budget, "overwrite": True}
-        if not begun:
-            plan["downscale"] = self.args.downscale
-        polyfield.train(self.args.scene, out=out, threads=self.args.threads, **plan)
+        if not told(out):
+            plan = planned(out, field=field, budget=budget, downscale=self.args.downscale)
+            polyfield.train(self.args.scene, out=out, threads=self.args.threads, **plan)
 
     def _convert(self, teacher: str, student: str) -> None:
         out, budget = self._pair(teacher, student), self.seconds("convert", student)
         if not (out / "metrics.json").exists():
-            begun = (out / "state.safetensors").exists()
-            plan = (
-                {"resume": True} if begun else {"to": student, "budget": budget, "overwrite": True}
-            )
+            plan = planned(out, to=student, budget=budget)
             polyfield.convert(self._teacher(teacher), out=out, threads=self.args.threads, **plan)
         if not told(out):
             polyfield.evaluate(out, scene=self.args.scene, threads=self.args.threads)
+
+
+def planned(out: Path, **anew: Any) -> dict[str, Any]:
+    """How to make a run: go on with what was begun, else as is said."""
+    begun = (out / "state.safetensors").exists()
+    return {"resume": True} if begun else {**anew, "overwrite": True}
 
 
 def told(out: Path) -> dict[str, Any]:
@@ -175,7 +177,8 @@ def main() -> None:
         rows = [row for row in found.values() if row is not None]
         (args.out / "matrix.json").write_text(json.dumps(rows, indent=1))
         (args.out / "matrix.html").write_text(page(rows, matrix.fields), encoding="utf-8")
-        row = next(row for row in rows if (row["teacher"], row["student"]) == (teacher, student))
+        row = found[teacher, student]
+        assert row is not None  # it was made just now
         alone = row["seconds_from_scratch"]
         print(
             f"{teacher:<11} {row['teacher_psnr']:6.2f}   {student:<11} {row['psnr']:6.2f} {row['behind']:+6.2f} "

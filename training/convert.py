@@ -244,7 +244,6 @@ def _configure(
         budget=plan.budget,
         **student,
         version=__version__,
-        pixels=_pixels(taught.model),
         teacher=str(taught.file.resolve()),
         taught_by=taught.fingerprint,
         from_scene=scene is not None,
@@ -275,7 +274,8 @@ def _spell_out(
         "train": {key: value for key, value in base["train"].items() if key in known},
     }
     readers = {"field": RadianceConfig, "render": VolumeConfig, "train": Distillation}
-    planned = plan_settings(to, (plan.steps, plan.budget), pixels=_pixels(teacher))
+    pixels = _pixels(teacher)
+    planned = plan_settings(to, (plan.steps, plan.budget), pixels=pixels)
     planned = [setting for setting in planned if holds(setting)]
     settings = [*planned, *base.get("taught", ()), *changes]
     spelled = spell_sections(sections, readers, settings, precision)
@@ -288,6 +288,7 @@ def _spell_out(
     return {
         "model": model | {key: spelled[key] for key in ("field", "render")},
         "train": spelled["train"],
+        "pixels": pixels,
     }
 
 

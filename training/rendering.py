@@ -15,7 +15,7 @@ from polyfield.fields.signal import SignalField
 from polyfield.renderers.camera_path import CameraPath, FrameSize, camera_path
 from polyfield.renderers.picture import draw_picture
 from polyfield.renderers.registry import renderer_for
-from polyfield.training.capture import captured_cameras
+from polyfield.training.capture import captured_cameras, captured_views
 from polyfield.training.evaluation import draw_view
 from polyfield.training.progress import Progress
 from polyfield.training.running import use_threads
@@ -74,11 +74,10 @@ def render(
         raise InputError(f"--out must end in .mp4, or name a folder for pictures, but is {out}.")
     if path is None:
         raise InputError("Along which path? Give --path orbit, spiral, test or FILE.json.")
-    test = model.info.get("split", {}).get("test", ())
     chosen = camera_path(
         path,
         captured_cameras(model),
-        test=test,
+        test=captured_views(model, "test"),
         size=FrameSize(width, height),
         fps=fps,
         frames=frames,

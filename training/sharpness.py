@@ -15,11 +15,9 @@ from polyfield.fields.domain import build_domain
 __all__ = ["pixels_across"]
 
 _MOST = (
-    0.9  # what this share of the views stays below: some come near, few much nearer than the others
+    0.9  # share of the views that see no more sharply: a few may come much nearer than the others
 )
-_NEAREST = (
-    1e-3  # of a camera from the middle, in sides of the domain: none sees it with endless sharpness
-)
+_NEAREST = 1e-3  # of a camera, in sides of the domain: in the middle it would see without end
 
 
 def pixels_across(cameras: Cameras, views: Sequence[int], domain: dict[str, Any]) -> float | None:
