@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt
-SOURCES := $(shell find cli csrc datasets fields renderers training -type f \
+SOURCES := $(shell find cli csrc datasets fields meshing renderers training -type f \
 	-not -path '*/__pycache__/*') pyproject.toml tests/constraints.txt
 
 # OpenMP threads that spin stall a busy machine; -P keeps the folders here from hiding packages of their names.

@@ -1,8 +1,9 @@
-// Drives the tree over the triangles of a mesh: see sanitize.cpp.
+// Drives the tree over the triangles of a mesh, and marching cubes: see sanitize.cpp.
 #include "kernels/mesh_distance.h"
 #include "mesh_tree.h"
 #include "parallel.h"
 #include "point_order.h"
+#include "slab_mesher.h"
 #include "tests/watched.h"
 
 using namespace polyfield;
@@ -38,4 +39,20 @@ POLYFIELD_DRIVER(mesh_distance, int64_t n) {
     expect(std::isnan(distance[i]) == !finite && std::isnan(winding[i]) == !finite && std::isnan(shared[i]) == !finite,
            "mesh_distance: NaN at the wrong point");
   }
+}
+
+POLYFIELD_DRIVER(marching_cubes, int64_t n) {
+  // Noise, so that every kind of cell is there, in slabs that overlap by a layer; and values that are not finite.
+  const int64_t rows = 3, points = n + 2, layers = 6, size = rows * points;
+  Floats values = randoms(layers * size, -1.f, 1.f);
+  SlabMesher mesher(rows, points, 0.f, false);
+  expect(mesher.add(values, 2) && mesher.add(values + size, layers - 1), "marching_cubes: values are finite");
+  const int64_t vertices = mesher.vertex_count();
+  for (int64_t i = 0; i < 3 * vertices; ++i)
+    expect(mesher.vertices()[i] >= 0 && mesher.vertices()[i] <= points + layers, "marching_cubes: a vertex elsewhere");
+  for (int64_t i = 0; i < 3 * mesher.triangle_count(); ++i)
+    expect(mesher.triangles()[i] >= 0 && mesher.triangles()[i] < vertices, "marching_cubes: a vertex that is not there");
+  values[n] = NAN;
+  expect(!mesher.add(values, layers), "marching_cubes: NaN was taken");
+  expect(mesher.vertex_count() == vertices, "marching_cubes: something of a refused slab was kept");
 }

@@ -148,6 +148,7 @@ def test_all_sources_are_seen():
         "csrc",
         "datasets",
         "fields",
+        "meshing",
         "training",
         "cli",
     }

@@ -111,7 +111,7 @@ def test_nothing_heavy_at_import(statement):
 
 def test_rooms_refuse_to_be_imported_by_their_bare_names(tmp_path):
     """From the repository's root `import datasets` would give another module of the same code."""
-    for room in ("cli", "datasets", "fields", "renderers", "training"):
+    for room in ("cli", "datasets", "fields", "meshing", "renderers", "training"):
         done = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {room}"],
             capture_output=True,
