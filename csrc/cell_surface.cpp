@@ -56,10 +56,22 @@ const Incidence& incidence() {
 
 bool share_face(int a, int b) { return (incidence().of[a] & incidence().of[b]) != 0; }
 
-// Whether the corners above 0 of a face on which signs alternate are connected in it: f at its saddle is above 0.
-bool joined(double above, double below, double other_above, double other_below) {
-  return above * other_above > below * other_below;
+// On a face whose signs alternate: the first of the two opposite corners, 0 or 1, that are connected in it, those above
+// 0 where the function is above 0 at its saddle. Else -1.
+int joined_corner(const double (&face)[4]) {
+  const bool inside = face[0] > 0;
+  if (inside != (face[2] > 0) || inside == (face[1] > 0) || inside == (face[3] > 0)) return -1;
+  const double even = face[0] * face[2], odd = face[1] * face[3];
+  return (inside ? even > odd : odd > even) == inside ? 0 : 1;
 }
+
+// What a function has at the corners of a face.
+struct FaceValues {
+  double at[4];
+  FaceValues(const double (&values)[8], const int (&corners)[4]) {
+    for (int s = 0; s < 4; ++s) at[s] = values[corners[s]];
+  }
+};
 
 // Corners that are connected, those above 0 among each other and the others too.
 struct Regions {
@@ -74,14 +86,10 @@ struct Regions {
 
 // Joins the corners of a face that are connected in it.
 void join_on_face(const double (&values)[4], const int (&corners)[4], Regions& regions) {
-  const bool inside[4] = {values[0] > 0, values[1] > 0, values[2] > 0, values[3] > 0};
   for (int s = 0; s < 4; ++s)
-    if (inside[s] == inside[(s + 1) % 4]) regions.join(corners[s], corners[(s + 1) % 4]);
-  if (inside[0] != inside[2] || inside[1] != inside[3] || inside[0] == inside[1]) return;
-  const int up = inside[0] ? 0 : 1;
-  const bool up_joined = joined(values[up], values[up + 1], values[up + 2], values[(up + 3) % 4]);
-  const int one = up_joined ? up : up + 1;
-  regions.join(corners[one], corners[(one + 2) % 4]);
+    if ((values[s] > 0) == (values[(s + 1) % 4] > 0)) regions.join(corners[s], corners[(s + 1) % 4]);
+  const int one = joined_corner(values);
+  if (one >= 0) regions.join(corners[one], corners[one + 2]);
 }
 
 // What is connected in the cell. In a slice across i every region touches one of the four edges along i, and what is
@@ -89,10 +97,7 @@ void join_on_face(const double (&values)[4], const int (&corners)[4], Regions& r
 // along an edge as long as this has one sign.
 Regions regions_of(const double (&values)[8]) {
   Regions regions;
-  for (const auto& face : faces) {
-    const double around[4] = {values[face[0]], values[face[1]], values[face[2]], values[face[3]]};
-    join_on_face(around, face, regions);
-  }
+  for (const auto& face : faces) join_on_face(FaceValues(values, face).at, face, regions);
   constexpr int low[4] = {0, 1, 3, 2};
   double begin[4], slope[4];
   for (int c = 0; c < 4; ++c) {
@@ -132,14 +137,11 @@ std::vector<Loop> loops_of(const double (&values)[8]) {
   int next[12];
   std::fill(next, next + 12, -1);
   for (int f = 0; f < 6; ++f) {
-    const auto& corners = faces[f];
+    const FaceValues face(values, faces[f]);
     const auto& sides = incidence().sides[f];
-    double around[4];
-    for (int s = 0; s < 4; ++s) around[s] = values[corners[s]];
-    const auto inside = [&](int s) { return around[s % 4] > 0; };
-    const bool alternating = inside(0) == inside(2) && inside(1) == inside(3) && inside(0) != inside(1);
-    const int up = inside(0) ? 0 : 1;
-    const bool across = alternating && joined(around[up], around[up + 1], around[up + 2], around[(up + 3) % 4]);
+    const auto inside = [&](int s) { return face.at[s % 4] > 0; };
+    const int joined = joined_corner(face.at);
+    const bool across = joined >= 0 && inside(joined);
     for (int s = 0; s < 4; ++s) {
       if (!inside(s) || inside(s + 1)) continue;
       // Here the way round the face comes out of what is inside; the border gets here from where it had come in, or,
@@ -292,10 +294,10 @@ class Weaver {
         if (way.length < best.length) best = way;
     if (!(best.length < HUGE_VAL)) return false;
     for (int a = 0, b = 0; a + b < n + m;) {
-      const int here = one[a % n], there = other[(best.turn + 2 * m - b) % m];
+      const int here = one[a % n], there = backwards(other, best.turn, b);
       if (best.bits >> (a + b) & 1) {
         ++b;
-        triangle(other[(best.turn + 2 * m - b) % m], there, here);
+        triangle(backwards(other, best.turn, b), there, here);
       } else {
         ++a;
         triangle(here, one[a % n], there);
@@ -325,12 +327,18 @@ class Weaver {
     for (int a = 0; a <= n; ++a)
       for (int b = 0; b <= m; ++b) {
         const double ahead = a > 0 ? length[a - 1][b] : HUGE_VAL, back = b > 0 ? length[a][b - 1] : HUGE_VAL;
-        length[a][b] = across(one[a % n], other[(turn + 2 * m - b) % m]) + (a + b > 0 ? std::min(ahead, back) : 0);
+        length[a][b] = across(one[a % n], backwards(other, turn, b)) + (a + b > 0 ? std::min(ahead, back) : 0);
         if (a + b > 0) bits[a][b] = ahead <= back && a > 0 ? bits[a - 1][b] : bits[a][b - 1] | 1u << (a + b - 1);
       }
     Way way{turn, bits[n][m], 0};
     measure(one, other, way);
     return way;
+  }
+
+  // The corner of a border after some steps backwards from where they begin.
+  static int backwards(const Loop& loop, int turn, int steps) {
+    const int m = (int)loop.size();
+    return loop[(turn + 2 * m - steps) % m];
   }
 
   double across(int a, int b) const { return forbidden(a, b) ? HUGE_VAL : squared(at(a), at(b)); }
@@ -340,7 +348,7 @@ class Weaver {
     bool met[12][12] = {};
     for (int a = 0, b = 0; a + b < n + m; way.bits >> (a + b) & 1 ? ++b : ++a) {
       bool& twice = met[a % n][b % m];
-      way.length += twice ? HUGE_VAL : across(one[a % n], other[(way.turn + 2 * m - b) % m]);
+      way.length += twice ? HUGE_VAL : across(one[a % n], backwards(other, way.turn, b));
       twice = true;
     }
   }
@@ -389,10 +397,7 @@ const CellTable& cell_table() {
       double values[8];
       for (int c = 0; c < 8; ++c) values[c] = code >> c & 1 ? 1 : -1;
       bool alternating = false;
-      for (const auto& face : faces) {
-        const auto up = [&](int s) { return values[face[s]] > 0; };
-        alternating |= up(0) == up(2) && up(1) == up(3) && up(0) != up(1);
-      }
+      for (const auto& face : faces) alternating |= joined_corner(FaceValues(values, face).at) >= 0;
       // Several pieces without such a face may be connected through the cell.
       const std::vector<Loop> loops = loops_of(values);
       if (alternating || loops.size() > 1) {

@@ -29,8 +29,9 @@ bool SlabMesher::add(const float* values, int64_t layers) {
 
   // How many vertices each row has, and then the number of its first one.
   std::vector<int32_t> k(layers * rows_), j(layers * rows_), i(layers * rows_);
-  const bool goes_on = begun_ > 0;  // then the first layer's own vertices are there already
-  if (goes_on) {
+  // A slab that goes on has its first layer's own vertices already.
+  const auto known = [&](int64_t layer) { return begun_ > 0 && layer == 0; };
+  if (known(0)) {
     std::copy(along_k_.end() - rows_, along_k_.end(), k.begin());
     std::copy(along_j_.end() - rows_, along_j_.end(), j.begin());
   }
@@ -38,7 +39,7 @@ bool SlabMesher::add(const float* values, int64_t layers) {
     for (int64_t a = begin; a < end; ++a)
       for (int64_t b = 0; b < rows_; ++b) {
         const int64_t at = a * rows_ + b;
-        if (!(goes_on && a == 0)) {
+        if (!known(a)) {
           k[at] = (int32_t)kernels.crossings_along(row(a, b), points_);
           j[at] = b + 1 < rows_ ? (int32_t)kernels.crossings_between(row(a, b), row(a, b + 1), words_) : 0;
         }
@@ -54,7 +55,7 @@ bool SlabMesher::add(const float* values, int64_t layers) {
   for (int64_t a = 0; a < layers; ++a)
     for (int64_t b = 0; b < rows_; ++b) {
       const int64_t at = a * rows_ + b;
-      if (!(goes_on && a == 0)) {
+      if (!known(a)) {
         number(k[at]);
         number(j[at]);
       }
@@ -72,7 +73,7 @@ bool SlabMesher::add(const float* values, int64_t layers) {
       const int64_t at = a * rows_ + b;
       const float place[3] = {(float)(begun_ + a), (float)b, 0.f};
       const float* here = values + a * size + b * points_;
-      if (!(goes_on && a == 0)) {
+      if (!known(a)) {
         kernels.vertices_along(row(a, b), here, points_, level_, place, vertices_.data() + 3 * (int64_t)along_k_[at]);
         if (b + 1 < rows_)
           kernels.vertices_between(row(a, b), row(a, b + 1), here, here + points_, points_, level_, place, 1,
@@ -131,7 +132,7 @@ void SlabMesher::triangles_of(int64_t layer, const float* values, Layer& out) co
 }
 
 void SlabMesher::resolve(const IrregularCell& cell, int64_t layer, int64_t row, const float* values,
-                            Layer& out) const {
+                         Layer& out) const {
   double corners[8];
   for (int c = 0; c < 8; ++c) {
     const int64_t at = ((layer + (c >> 2)) * rows_ + row + (c >> 1 & 1)) * points_ + cell.k + (c & 1);

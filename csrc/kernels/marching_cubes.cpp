@@ -62,8 +62,8 @@ int64_t crossings_between(const uint64_t* row, const uint64_t* other, int64_t wo
   return sum;
 }
 
-float* vertices_along(const uint64_t* row, const float* values, int64_t points, float level, const float* place,
-                      float* out) {
+void vertices_along(const uint64_t* row, const float* values, int64_t points, float level, const float* place,
+                    float* out) {
   const int64_t words = words_of(points);
   for (int64_t w = 0; w < words; ++w)
     for (uint64_t bits = (row[w] ^ next_of(row, words, w)) & with_next(points, w); bits; bits &= bits - 1) {
@@ -73,11 +73,10 @@ float* vertices_along(const uint64_t* row, const float* values, int64_t points, 
       out[2] = (float)k + meets(values[k], values[k + 1], level);
       out += 3;
     }
-  return out;
 }
 
-float* vertices_between(const uint64_t* row, const uint64_t* other, const float* values, const float* beyond,
-                        int64_t points, float level, const float* place, int axis, float* out) {
+void vertices_between(const uint64_t* row, const uint64_t* other, const float* values, const float* beyond,
+                      int64_t points, float level, const float* place, int axis, float* out) {
   const int64_t words = words_of(points);
   for (int64_t w = 0; w < words; ++w)
     for (uint64_t bits = row[w] ^ other[w]; bits; bits &= bits - 1) {
@@ -88,7 +87,6 @@ float* vertices_between(const uint64_t* row, const uint64_t* other, const float*
       out[axis] += meets(values[k], beyond[k], level);
       out += 3;
     }
-  return out;
 }
 
 int64_t triangles(const CellTable& table, const CellRow& row, int32_t* out, IrregularCell* listed,

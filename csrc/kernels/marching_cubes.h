@@ -38,11 +38,11 @@ struct MarchingCubesKernels {
   int64_t (*crossings_along)(const uint64_t* row, int64_t points);
   int64_t (*crossings_between)(const uint64_t* row, const uint64_t* other, int64_t words);
   // Vertices on the edges along a row, and from a row to another, which lies a step further along `axis`; `place` is the
-  // row's first point in units of steps. Return the end of what was written, three floats a vertex.
-  float* (*vertices_along)(const uint64_t* row, const float* values, int64_t points, float level, const float* place,
-                           float* out);
-  float* (*vertices_between)(const uint64_t* row, const uint64_t* other, const float* values, const float* beyond,
-                             int64_t points, float level, const float* place, int axis, float* out);
+  // row's first point in units of steps. Three floats a vertex.
+  void (*vertices_along)(const uint64_t* row, const float* values, int64_t points, float level, const float* place,
+                         float* out);
+  void (*vertices_between)(const uint64_t* row, const uint64_t* other, const float* values, const float* beyond,
+                           int64_t points, float level, const float* place, int axis, float* out);
   // Triangles of a row of cells, three vertices each: at most five for a cell. Cells that the table does not know are
   // listed, and get none. Returns how many triangles there are.
   int64_t (*triangles)(const CellTable& table, const CellRow& row, int32_t* out, IrregularCell* listed,
