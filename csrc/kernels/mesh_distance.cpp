@@ -1,19 +1,12 @@
 #include "kernels/mesh_distance.h"
 
+#include "kernels/mesh_nodes.h"
 #include "simd.h"
 
 namespace polyfield {
 namespace POLYFIELD_ISA {
 namespace {
 
-struct Vec {
-  vf x, y, z;
-};
-
-PF_INLINE Vec load3(const float* rows) { return {load(rows), load(rows + W), load(rows + 2 * W)}; }
-PF_INLINE Vec operator-(Vec a, Vec b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
-PF_INLINE Vec operator+(Vec a, Vec b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
-PF_INLINE vf dot(Vec a, Vec b) { return fma(a.x, b.x, fma(a.y, b.y, a.z * b.z)); }
 PF_INLINE Vec less(Vec a, vf t, Vec b) { return {fma(-t, b.x, a.x), fma(-t, b.y, a.y), fma(-t, b.z, a.z)}; }  // a - t b
 PF_INLINE vf unit_part(vf t) { return min(max(t, splat(0.f)), splat(1.f)); }
 PF_INLINE vf root(vf x) {
@@ -22,19 +15,6 @@ PF_INLINE vf root(vf x) {
   for (int i = 0; i < W; ++i) lane[i] = __builtin_sqrtf(lane[i]);
   return load(lane);
 }
-
-// A node and its level, -1 for a leaf, in one number.
-PF_INLINE int64_t named(int level, int64_t index) { return index * 32 + level + 1; }
-PF_INLINE int level_of(int64_t name) { return (int)(name & 31) - 1; }
-PF_INLINE int64_t index_of(int64_t name) { return name >> 5; }
-
-// Nodes that are still to be looked at. A tree of 2^31 triangles has at most 16 levels of at most W - 1 that wait.
-struct Waiting {
-  static constexpr int most = 16 * 16;
-  float squares[most];  // of the distances to their boxes
-  int64_t names[most];
-  int count;
-};
 
 // The point in the mesh's units, or false where it is not finite.
 PF_INLINE bool placed(const MeshTreeView& tree, const double* point, double* p) {
@@ -106,38 +86,19 @@ PF_INLINE void look_at_leaf(const MeshTreeView& tree, int64_t leaf, const float*
 
 PF_INLINE void search(const MeshTreeView& tree, const float* p, Nearest& best) {
   Waiting waiting;
-  waiting.squares[0] = 0.f;
-  waiting.names[0] = named(tree.levels - 1, 0);
-  waiting.count = 1;
+  waiting.begin(tree);
   while (waiting.count > 0) {
     const int64_t name = waiting.names[--waiting.count], index = index_of(name);
-    if (waiting.squares[waiting.count] > best.limit) continue;
+    if (waiting.reach[waiting.count] > best.limit) continue;
     const int level = level_of(name);
     if (level < 0) {
       look_at_leaf(tree, index, p, best);
       continue;
     }
     const vf squares = to_boxes(tree.boxes + (tree.first[level] + index) * 6 * W, p);
-    uint32_t bits = bits_of(squares <= splat(best.limit));
-    float lane[W];
-    store(lane, squares);
-    const int bottom = waiting.count;
-    for (; bits != 0; bits &= bits - 1) {  // the nearest on top
-      const int i = __builtin_ctz(bits);
-      int place = waiting.count++;
-      for (; place > bottom && waiting.squares[place - 1] < lane[i]; --place) {
-        waiting.squares[place] = waiting.squares[place - 1];
-        waiting.names[place] = waiting.names[place - 1];
-      }
-      waiting.squares[place] = lane[i];
-      waiting.names[place] = named(level - 1, index * W + i);
-    }
+    waiting.add(squares, bits_of(squares <= splat(best.limit)), level - 1, index * W);
   }
 }
-
-double dot(const double* a, const double* b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
-
-double unit_part(double t) { return t < 0 ? 0 : t > 1 ? 1 : t; }
 
 // Squared distance, and the closest point less the point itself, in double precision.
 double closest_on_face(const MeshTreeView& tree, int32_t face, const double* point, double* offset) {
@@ -238,7 +199,7 @@ PF_INLINE vf half_angles(const float* rows, const float* p) {
   const Vec a = load3(rows) - Vec{splat(p[0]), splat(p[1]), splat(p[2])};
   const Vec u = load3(rows + 3 * W), v = load3(rows + 6 * W);
   const Vec b = a + u, c = a + v;
-  const Vec normal = {fma(u.y, v.z, -u.z * v.y), fma(u.z, v.x, -u.x * v.z), fma(u.x, v.y, -u.y * v.x)};
+  const Vec normal = cross(u, v);
   const vf to_a = root(dot(a, a)), to_b = root(dot(b, b)), to_c = root(dot(c, c));
   const vf below = fma(to_a * to_b, to_c, fma(dot(a, b), to_c, fma(dot(b, c), to_a, dot(c, a) * to_b)));
   return arctangent(dot(a, normal), below);
@@ -247,8 +208,7 @@ PF_INLINE vf half_angles(const float* rows, const float* p) {
 PF_INLINE float winding_at(const MeshTreeView& tree, const float* p) {
   vf halves = splat(0.f), dipoles = splat(0.f);
   Waiting waiting;
-  waiting.names[0] = named(tree.levels - 1, 0);
-  waiting.count = 1;
+  waiting.begin(tree);
   while (waiting.count > 0) {
     const int64_t name = waiting.names[--waiting.count], index = index_of(name);
     const int level = level_of(name);

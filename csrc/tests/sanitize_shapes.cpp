@@ -1,5 +1,6 @@
 // Drives the tree over the triangles of a mesh, and marching cubes: see sanitize.cpp.
 #include "kernels/mesh_distance.h"
+#include "kernels/mesh_rays.h"
 #include "mesh_tree.h"
 #include "parallel.h"
 #include "point_order.h"
@@ -8,15 +9,24 @@
 
 using namespace polyfield;
 
-POLYFIELD_DRIVER(mesh_distance, int64_t n) {
-  // n + 1 triangles anywhere, every third of them flat, and a vertex that belongs to none.
-  const int64_t faces = n + 1, vertices = 3 * faces + 1;
+namespace {
+
+// Triangles anywhere in [0, 3]^3, every third of them flat, and a vertex that belongs to none.
+MeshTree some_triangles(int64_t faces) {
+  const int64_t vertices = 3 * faces + 1;
   Buffer<double> positions(3 * vertices);
   for (int64_t i = 0; i < 3 * vertices; ++i) positions[i] = 3 * next_random();
   Buffer<int64_t> corners(3 * faces);
   for (int64_t i = 0; i < 3 * faces; ++i) corners[i] = i;
   for (int64_t f = 1; f < faces; f += 3) corners[3 * f + 2] = corners[3 * f];
-  const MeshTree tree(positions, vertices, corners, faces, mesh_distance().width);
+  return MeshTree(positions, vertices, corners, faces, mesh_distance().width);
+}
+
+}  // namespace
+
+POLYFIELD_DRIVER(mesh_distance, int64_t n) {
+  const int64_t faces = n + 1;
+  const MeshTree tree = some_triangles(faces);
   const MeshTreeView view = tree.view();
 
   Buffer<double> points(3 * n);
@@ -39,6 +49,26 @@ POLYFIELD_DRIVER(mesh_distance, int64_t n) {
     expect(std::isnan(distance[i]) == !finite && std::isnan(winding[i]) == !finite && std::isnan(shared[i]) == !finite,
            "mesh_distance: NaN at the wrong point");
   }
+}
+
+POLYFIELD_DRIVER(mesh_rays, int64_t n) {
+  const int64_t faces = n + 1;
+  const MeshTree tree = some_triangles(faces);
+  const MeshTreeView view = tree.view();
+  Floats origins = randoms(3 * n, -2.f, 5.f), directions = randoms(3 * n, -1.f, 1.f), distance(n), weights(2 * n);
+  for (int64_t i = 0; i < n; i += 3) directions[3 * i] = directions[3 * i + 1] = 0.f;  // along an axis
+  if (n > 3) origins[4] = NAN, directions[6] = INFINITY, origins[9] = 1e30f;
+  Buffer<int64_t> face(n);
+  parallel_for(n, 16, [&](int64_t begin, int64_t end, int) {
+    mesh_rays().first_hits(view, origins, directions, begin, end, distance, face, weights);
+  });
+  for (int64_t i = 0; i < n; ++i) {
+    const float b = weights[2 * i], c = weights[2 * i + 1];
+    expect(face[i] >= -1 && face[i] < faces, "mesh_rays: a face that is not there");
+    expect((face[i] < 0) == std::isinf(distance[i]) && distance[i] >= 0, "mesh_rays: a distance without a face");
+    expect(b >= 0 && c >= 0 && b + c <= 1.000001f, "mesh_rays: a place beside the triangle");
+  }
+  if (n > 3) expect(face[1] == -1 && face[2] == -1 && face[3] == -1, "mesh_rays: a ray from nowhere meets something");
 }
 
 POLYFIELD_DRIVER(marching_cubes, int64_t n) {
