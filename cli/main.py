@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": "train several fields alike and lay them side by side on a page",
     "eval": "PSNR and SSIM of a run, per view and mean",
     "render": "images, depth or a video of a run along a camera path",
+    "mesh": "the surface of a run as a PLY, OBJ or GLB file",
     "inspect": "what is in a scene, a run or a field file, with a picture",
     "doctor": "what was found on this machine, what is missing, and what mends it",
 }

@@ -95,6 +95,11 @@ class SlabMesher:
         if native.available():
             self._native = native.core().SlabMesher(rows, points, level, below)
 
+    @property
+    def vertex_count(self) -> int:
+        """How many vertices there are so far; 0 where the reference does the work, all of it at the end."""
+        return 0 if self._native is None else int(self._native.vertex_count)
+
     def add(self, slab: Float[Tensor, "L Y Z"]) -> None:
         """Take the next layers.
 

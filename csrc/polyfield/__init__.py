@@ -19,6 +19,7 @@ _API = {
     "convert": "polyfield.training.convert",
     "evaluate": "polyfield.training.api",
     "render": "polyfield.training.rendering",
+    "extract_mesh": "polyfield.training.extraction",
     "load_scene": "polyfield.datasets",
 }
 

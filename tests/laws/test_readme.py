@@ -31,7 +31,7 @@ def test_flags_in_tables_exist(repo_root):
     flags = set(re.findall(r"(--[a-z][a-z-]+)", text))
     known = {
         flag
-        for name in ("train", "fit", "convert", "compare", "render", "eval")
+        for name in ("train", "fit", "convert", "compare", "render", "eval", "mesh")
         for flag in flags_of(name)
     }
     assert flags <= known, f"no command has {flags - known}"
