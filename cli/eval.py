@@ -64,9 +64,13 @@ def table(metrics: dict[str, Any]) -> str:
 
 _OF_FITS = (
     *("psnr", "psnr_unseen", "ssim", "iou", "iou_near", "normal_error"),
+    *("error_on", "error_near", "error"),
+    *("accuracy", "completeness", "f_score", "normal_consistency"),
     *("parameters", "stored_values", "bytes"),
 )
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2e}"

@@ -46,9 +46,20 @@ def _summary(result: "TrainResult") -> str:
         apart = "" if unseen is None else f" ({unseen:.2f} where it did not look)"
         lines.append(f"PSNR {metrics['psnr']:.2f} dB{apart}{similar}; {size}")
         lines.append(f"Next: open {result.run}/renders/reconstruction.png")
-    else:
+        return "\n".join(lines)
+    if "iou" in metrics:
         lines.append(
             f"IoU {metrics['iou']:.5f}, {metrics['iou_near']:.5f} near the surface; normals are "
             f"{metrics['normal_error']:.2f} degrees off; {size}"
         )
+    else:
+        lines.append(
+            f"Distances are {metrics['error_near']:.2e} off near the surface, {metrics['error']:.2e} anywhere; {size}"
+        )
+    if "accuracy" in metrics:
+        lines.append(
+            f"Its mesh is {metrics['accuracy']:.2e} off the true one, which is {metrics['completeness']:.2e} off it; "
+            f"normals agree by {metrics['normal_consistency']:.4f}"
+        )
+    lines.append(f"Next: polyfield mesh {result.run} --out {result.run}/mesh.ply")
     return "\n".join(lines)

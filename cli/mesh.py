@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from polyfield.cli.arguments import Parser, add_json, add_threads, print_json, whole
+from polyfield.cli.arguments import Parser, add_json, add_threads, choice, print_json, whole
 from polyfield.cli.progress import ProgressDisplay
 
 __all__ = ["configure", "run"]
@@ -19,6 +19,12 @@ def configure(parser: Parser) -> None:
         type=Path,
         metavar="FILE",
         help=".ply, .obj or .glb, with colours of vertices; a report is written beside it",
+    )
+    parser.add_argument(
+        "--method",
+        type=choice("marching-cubes", "dualmesh-udf"),
+        metavar="M",
+        help="marching-cubes, or dualmesh-udf for distances (default: by the kind of field)",
     )
     parser.add_argument(
         "--resolution",
@@ -82,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         report = extract_mesh(
             args.run,
             out=args.out,
+            method=args.method,
             resolution=args.resolution,
             level=args.level,
             crop=args.crop,
@@ -98,8 +105,9 @@ def run(args: argparse.Namespace) -> int:
         if report["watertight"]
         else f"{report['boundary_edges']:,} boundary edges, {report['nonmanifold_edges']:,} non-manifold"
     )
+    level = "" if report["level"] is None else f"level {report['level']:.4g}, "
     print(
-        f"{report['mesh']}: {report['vertices']:,} vertices, {report['faces']:,} faces, {pieces}, {border}; level "
-        f"{report['level']:.4g}, {report['seconds']:.1f} s"
+        f"{report['mesh']}: {report['vertices']:,} vertices, {report['faces']:,} faces, {pieces}, {border}; "
+        f"{level}{report['seconds']:.1f} s"
     )
     return 0

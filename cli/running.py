@@ -94,9 +94,9 @@ def add_kind(parser: Parser) -> None:
     parser.add_argument(
         "--as",
         dest="kind",
-        type=choice("image", "sphere", "sdf", "occupancy"),
+        type=choice("image", "sphere", "sdf", "udf", "occupancy"),
         metavar="KIND",
-        help="image, sphere, sdf or occupancy (default: by the file)",
+        help="image, sphere, sdf, udf or occupancy (default: by the file)",
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Generator, Tensor
 
 from polyfield.datasets.mesh_distance import MeshDistance
-from polyfield.datasets.surface_samples import SurfacePoints, surface_points
+from polyfield.datasets.surface_samples import SurfacePoints, moved_within, surface_points
 from polyfield.errors import InputError, ShapeError
 
 __all__ = ["InsideTruth", "inside_near", "inside_uniform", "iou", "normal_error"]
@@ -43,8 +43,7 @@ def inside_near(
     Points of the surface are moved by a vector drawn evenly from the ball of this radius.
     """
     points = surface_points(distance.mesh, count, generator).positions
-    way = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
-    points = points + way * reach * torch.rand(count, 1, generator=generator).pow(1 / 3)
+    points = moved_within(points, reach, generator)
     return InsideTruth(points, distance.signed(points) < 0)
 
 

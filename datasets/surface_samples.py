@@ -17,6 +17,7 @@ __all__ = [
     "ShapeSamples",
     "SurfacePoints",
     "distance_samples",
+    "moved_within",
     "occupancy_samples",
     "outward",
     "surface_points",
@@ -84,6 +85,14 @@ def outward(surface: SurfacePoints, distance: MeshDistance) -> SurfacePoints:
     before, behind = distance.winding(places + step), distance.winding(places - step)
     wrong = (torch.minimum(before, behind) < -0.5) & (before + behind < 0)
     return replace(surface, normals=torch.where(wrong[:, None], -surface.normals, surface.normals))
+
+
+def moved_within(
+    points: Float32[Tensor, "N 3"], reach: float, generator: Generator
+) -> Float32[Tensor, "N 3"]:
+    """Move each point by a vector drawn evenly from the ball of a radius."""
+    way = torch.nn.functional.normalize(torch.randn(points.shape, generator=generator), dim=1)
+    return points + way * reach * torch.rand(len(points), 1, generator=generator).pow(1 / 3)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Models: a field with everything that is needed to show it, evaluate it and convert it.
 
 A model's `kind` says what it is: "radiance" a radiance field, "image" the colours of an image, "sphere" those of a
-sphere, "sdf" the signed distance to a surface, "occupancy" what is inside one. Rendering, evaluation and files know
-kinds only by name: `register_kind` adds one here, `polyfield.renderers.register_renderer` says how it is drawn.
+sphere, "sdf" the signed distance to a surface, "udf" the unsigned one, "occupancy" what is inside one. Rendering,
+evaluation and files know kinds only by name: `register_kind` adds one here, `polyfield.renderers.register_renderer`
+says how it is drawn.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,14 @@ from polyfield.config import from_json, to_json
 from polyfield.errors import ConfigError, InputError, nearest
 from polyfield.fields.domain import build_domain
 from polyfield.fields.radiance import RadianceConfig, RadianceField
-from polyfield.fields.signal import Globe, Picture, SignalConfig, SignalField, Solid
+from polyfield.fields.signal import (
+    Globe,
+    Picture,
+    SignalConfig,
+    SignalField,
+    Solid,
+    UnsignedField,
+)
 
 __all__ = ["Model", "build_model", "register_kind", "require_pointwise"]
 
@@ -53,13 +61,16 @@ def _build_radiance(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], 
     return {**config, "field": to_json(radiance)}, RadianceField(radiance, domain, seed)
 
 
-def _signal_on(domain_class: type[Picture] | type[Globe] | type[Solid]) -> Builder:
+def _signal_on(
+    domain_class: type[Picture] | type[Globe] | type[Solid],
+    field_class: type[SignalField] = SignalField,
+) -> Builder:
     """Build signal fields on a domain."""
 
     def build(config: dict[str, Any], seed: int) -> tuple[dict[str, Any], nn.Module]:
         domain = from_json(domain_class, config["domain"], "domain")
         signal = from_json(SignalConfig, config["field"], "field")
-        field = SignalField(signal, domain.dim, domain.channels, seed)
+        field = field_class(signal, domain.dim, domain.channels, seed)
         return {**config, "field": to_json(signal), "domain": to_json(domain)}, field
 
     return build
@@ -70,6 +81,7 @@ _KINDS: dict[str, Builder] = {
     "image": _signal_on(Picture),
     "sphere": _signal_on(Globe),
     "sdf": _signal_on(Solid),
+    "udf": _signal_on(Solid, UnsignedField),
     "occupancy": _signal_on(Solid),
 }
 

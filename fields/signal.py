@@ -15,7 +15,7 @@ from polyfield.errors import ConfigError
 from polyfield.fields.parted import PartedField, decode, fill_slots
 from polyfield.fields.registry import build_encoder, build_head
 
-__all__ = ["Globe", "Picture", "SignalConfig", "SignalField", "Solid"]
+__all__ = ["Globe", "Picture", "SignalConfig", "SignalField", "Solid", "UnsignedField"]
 
 _SLOTS = {"encoder": "encoders", "head": "heads"}
 
@@ -149,3 +149,15 @@ class SignalField(PartedField):
     def forward(self, unit: Float[Tensor, "N D"]) -> Float[Tensor, "N O"]:
         """Values at points of [0, 1]^D."""
         return decode(self.head, lambda: unit, self.encoder(unit))
+
+
+class UnsignedField(SignalField):
+    """A distance that has no sign: the size of what a signal field says.
+
+    On both sides of a sheet a distance grows at the rate of 1; between them it has a kink, which no smooth function has.
+    What passes through 0 there has it once its sign is dropped. Where a surface ends the sign is free to change.
+    """
+
+    def forward(self, unit: Float[Tensor, "N D"]) -> Float[Tensor, "N O"]:
+        """Distances at points of [0, 1]^D, 0 or more."""
+        return super().forward(unit).abs()

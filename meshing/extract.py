@@ -10,7 +10,7 @@ from torch import Tensor
 from polyfield.datasets.mesh import Mesh
 from polyfield.errors import InputError
 from polyfield.meshing.lattice import Lattice, surface_in
-from polyfield.meshing.pieces import pieces, without_small_pieces
+from polyfield.meshing.pieces import large_pieces, pieces
 from polyfield.meshing.surfaces import Surface
 
 __all__ = ["Extracted", "MeshReport", "extract", "vertex_normals"]
@@ -84,13 +84,13 @@ class Extracted:
         mesh: In the coordinates of the data.
         colors: Of its vertices, sRGB in [0, 1]; None where the model has none.
         queries: How many points the model was asked for its surface.
-        level: Of the surface.
+        level: Of the surface; None where it has none.
     """
 
     mesh: Mesh
     colors: Float[Tensor, "V 3"] | None
     queries: int
-    level: float
+    level: float | None
 
 
 def extract(
@@ -132,10 +132,7 @@ def extract(
             f"There is no surface at the level {level:g} in the box from {_told(low)} to {_told(high)}: all "
             f"{queries:,} values that were asked lie on one side of it. Another --level or --crop may have one."
         )
-    if least_piece > 0.0:
-        vertices, faces = _used(
-            vertices, faces[without_small_pieces(faces, len(vertices), least_piece)]
-        )
+    vertices, faces = large_pieces(vertices, faces, least_piece)
     placed = lattice.place(vertices)
     colors = _colors(surface, placed, vertex_normals(placed, faces), lattice.step)
     to_data = surface.data_from_model
@@ -164,12 +161,6 @@ def _within(
     back = torch.linalg.inv(data_from_model)
     found = corners @ back[:3, :3].T + back[:3, 3]
     return found.amin(0), found.amax(0)
-
-
-def _used(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-    used = torch.zeros(len(vertices), dtype=torch.bool)
-    used[faces] = True
-    return vertices[used], (used.cumsum(0) - 1)[faces]
 
 
 def _colors(surface: Surface, points: Tensor, normals: Tensor, step: float) -> Tensor | None:

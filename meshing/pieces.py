@@ -1,12 +1,12 @@
 """Connected pieces of a mesh."""
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from polyfield.errors import InputError
 
-__all__ = ["pieces", "without_small_pieces"]
+__all__ = ["large_pieces", "pieces"]
 
 
 def pieces(faces: Int64[Tensor, "F 3"], vertices: int) -> tuple[Int64[Tensor, " F"], int]:
@@ -39,26 +39,29 @@ def pieces(faces: Int64[Tensor, "F 3"], vertices: int) -> tuple[Int64[Tensor, " 
     return of, len(roots)
 
 
-def without_small_pieces(
-    faces: Int64[Tensor, "F 3"], vertices: int, fraction: float
-) -> Int64[Tensor, " K"]:
-    """Say which faces belong to pieces that are not small.
+def large_pieces(
+    vertices: Float64[Tensor, "V 3"], faces: Int64[Tensor, "F 3"], fraction: float
+) -> tuple[Float64[Tensor, "W 3"], Int64[Tensor, "G 3"]]:
+    """Drop small pieces, and their vertices.
 
     Args:
-        faces: Three vertices each.
-        vertices: How many there are.
-        fraction: A piece stays that has at least this share of the faces that the largest one has, in [0, 1].
+        vertices, faces: Of a mesh.
+        fraction: A piece stays that has at least this share of the faces that the largest one has, in [0, 1]; with 0
+            all is as it was.
 
     Returns:
-        The numbers of the faces that stay, rising.
+        Vertices and faces that stay, in their order.
 
     Raises:
         InputError: The fraction is not in [0, 1].
     """
     if not 0.0 <= fraction <= 1.0:
         raise InputError(f"A share of the largest piece lies in [0, 1], but is {fraction}.")
-    if len(faces) == 0:
-        return torch.empty(0, dtype=torch.int64)
-    of, count = pieces(faces, vertices)
+    if fraction == 0.0 or len(faces) == 0:
+        return vertices, faces
+    of, count = pieces(faces, len(vertices))
     sizes = torch.bincount(of, minlength=count)
-    return (sizes[of] >= fraction * int(sizes.max())).nonzero()[:, 0]
+    faces = faces[sizes[of] >= fraction * int(sizes.max())]
+    used = torch.zeros(len(vertices), dtype=torch.bool)
+    used[faces] = True
+    return vertices[used], (used.cumsum(0) - 1)[faces]

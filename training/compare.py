@@ -47,6 +47,7 @@ _SOME_DOMAIN: dict[str, dict[str, Any]] = {
     "image": _SOME_PICTURE,
     "sphere": _SOME_PICTURE,
     "sdf": _SOME_SOLID,
+    "udf": _SOME_SOLID,
     "occupancy": _SOME_SOLID,
 }
 
@@ -201,6 +202,9 @@ def comparison_row(result: TrainResult) -> dict[str, Any]:
         "iou",
         "iou_near",
         "normal_error",
+        "error_near",
+        "accuracy",
+        "completeness",
         "parameters",
         "stored_values",
         "bytes",

@@ -72,15 +72,30 @@ _HEAD = (
     *("field", "PSNR dB", "SSIM", "trained", "stored values", "MB", "steps", "seconds"),
     "million samples/s",
 )
-_SHAPE_HEAD = ("field", "IoU", "IoU near", "normals off by, degrees", *_HEAD[3:])
-_SHAPES = ("sdf", "occupancy")  # kinds of which there are no pictures
+_SHAPE_HEAD = (
+    *(
+        "field",
+        "IoU",
+        "IoU near",
+        "normals off by, degrees",
+        "error near",
+        "accuracy",
+        "completeness",
+    ),
+    *_HEAD[3:],
+)
+_SHAPES = ("sdf", "udf", "occupancy")  # kinds of which there are no pictures
 
 
 def _cells(row: dict[str, Any], shape: bool) -> tuple[str, ...]:
     if "failed" in row:
         return (row["field"], row["failed"])
     quality = (
-        (_told(row, "iou", ".5f"), _told(row, "iou_near", ".4f"), _told(row, "normal_error", ".2f"))
+        (
+            *(_told(row, "iou", ".5f"), _told(row, "iou_near", ".4f")),
+            _told(row, "normal_error", ".2f"),
+            *(_told(row, key, ".2e") for key in ("error_near", "accuracy", "completeness")),
+        )
         if shape
         else (_told(row, "psnr", ".2f"), _told(row, "ssim", ".4f"))
     )

@@ -41,7 +41,7 @@ from polyfield.training.signal import SignalTask, SignalTraining
 
 __all__ = ["KINDS", "FitConfig", "evaluate_fit", "fit", "kind_of", "spell_signal"]
 
-KINDS = ("image", "sphere", "sdf", "occupancy")
+KINDS = ("image", "sphere", "sdf", "udf", "occupancy")
 """What can be fitted."""
 
 

@@ -15,21 +15,29 @@ from polyfield.datasets.mesh import Mesh, Placement
 from polyfield.datasets.mesh_distance import MeshDistance
 from polyfield.datasets.mesh_file import read_mesh
 from polyfield.datasets.shape_metrics import inside_near, inside_uniform, iou, normal_error
-from polyfield.datasets.surface_samples import ShapeSamples, outward, surface_points
+from polyfield.datasets.surface_samples import (
+    ShapeSamples,
+    moved_within,
+    outward,
+    surface_points,
+)
 from polyfield.errors import InputError
 from polyfield.fields.model import Model
 from polyfield.fields.signal import Solid
+from polyfield.training.shape_mesh import measure_mesh
 
 __all__ = [
     "ShapeBatches",
     "ShapeSource",
     "domain",
     "load",
+    "measure_distances",
     "measure_shape",
     "protocol",
 ]
 
 _UNIFORM, _NEAR, _NORMALS = 1 << 22, 1 << 20, 1 << 17  # points that are compared
+_CHUNK = 1 << 18  # points asked of a field at once
 _REACH = 0.02  # of the surface, of those near it
 _MOST_POINTS = 1 << 19  # that parts are placed by
 _CLOSE = 1e-3  # added to distances whose inverse is taken, or parts would be placed at the few that are all but 0
@@ -132,7 +140,7 @@ def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -
     Returns:
         "iou" of 2^22 points of the cube, "iou_near" of 2^20 points within 0.02 of the surface, and "normal_error", the
         mean angle in degrees between the field's gradient and the faces' normals, turned outwards, on 2^17 points of
-        the surface.
+        the surface. And what `measure_mesh` says of the field's mesh.
 
     Raises:
         InputError: The mesh is another than the field learnt, and leaves the cube that the field is defined on.
@@ -156,6 +164,41 @@ def measure_shape(model: Model, shape: ShapeSource, level: float, sign: float) -
         "normal_error": normal_error(
             slope, outward(surface_points(distance.mesh, _NORMALS, generator), distance)
         ),
+        **measure_mesh(model, distance, level),
+    }
+
+
+def measure_distances(model: Model, shape: ShapeSource) -> dict[str, Any]:
+    """Compare an unsigned distance with that to a mesh.
+
+    Args:
+        model: Of kind "udf".
+        shape: As of `measure_shape`.
+
+    Returns:
+        Mean sizes of errors, in units of the cube of side 2: "error_on" on the surface, "error_near" of 2^20 points
+        within 0.02 of it, "error" of 2^22 points of the cube. And what `measure_mesh` says of the field's mesh.
+
+    Raises:
+        InputError: As of `measure_shape`.
+    """
+    distance = _placed_as_learnt(model, shape).distance
+    generator = Generator().manual_seed(_COMPARED_SEED)
+
+    def error(points: Tensor) -> float:
+        total = 0.0
+        for some in points.split(_CHUNK):
+            with torch.no_grad():
+                values = model.module(_unit(some))[:, 0]
+            total += float((values - distance.unsigned(some).distance).abs().double().sum())
+        return total / len(points)
+
+    on = surface_points(distance.mesh, _NEAR, generator).positions
+    return {
+        "error_on": error(on),
+        "error_near": error(moved_within(on, _REACH, generator)),
+        "error": error(2 * torch.rand(_UNIFORM, 3, generator=generator) - 1),
+        **measure_mesh(model, distance, None),
     }
 
 

@@ -40,6 +40,7 @@ def test_defaults(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> 
     assert asked == {
         "run": Path("runs/lego"),
         "out": Path("lego.glb"),
+        "method": None,
         "resolution": 256,
         "level": None,
         "crop": None,
@@ -60,6 +61,10 @@ def test_wishes_are_handed_on(asked: dict[str, Any], capsys: pytest.CaptureFixtu
     assert asked["crop"] == [-1.0, -1.0, -1.0, 1.0, 1.0, 0.5]
     assert asked["least_piece"] == 0.01
     assert "2,000 pieces, 1,234 boundary edges, 0 non-manifold;" in capsys.readouterr().out
+    asked["report"] = {**REPORT, "level": None}
+    assert main.run(["mesh", "run", "--out", "a.ply", "--method", "dualmesh-udf"]) == 0
+    assert asked["method"] == "dualmesh-udf"
+    assert "watertight; 8.5 s\n" in capsys.readouterr().out
 
 
 def test_json(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

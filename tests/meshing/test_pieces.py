@@ -5,7 +5,7 @@ import torch
 from torch import Generator, Tensor
 
 from polyfield.errors import InputError
-from polyfield.meshing.pieces import pieces, without_small_pieces
+from polyfield.meshing.pieces import large_pieces, pieces
 
 
 def faces_at_random(count: int, vertices: int, seed: int) -> Tensor:
@@ -83,21 +83,25 @@ def test_what_stays_is_whole_and_as_it_was(fraction: float) -> None:
         parts.append(strip(size, first))
         first += size + 2
     faces = shuffled(torch.cat(parts), first)
-    kept = without_small_pieces(faces, first, fraction)
-    assert bool((kept.diff() > 0).all())
+    places = torch.arange(3.0 * first, dtype=torch.float64).view(first, 3)
+    vertices, kept = large_pieces(places, faces, fraction)
     before, _ = pieces(faces, first)
-    # All faces of a piece or none of them; and of those pieces that are large enough.
+    # All faces of a piece or none of them; and of those pieces that are large enough, where they were.
     stay = torch.bincount(before) >= fraction * 100
-    assert torch.equal(kept, stay[before].nonzero()[:, 0])
-    left = torch.bincount(pieces(faces[kept], first)[0])
+    assert torch.equal(vertices[kept], places[faces[stay[before]]])
+    assert len(kept.unique()) == len(vertices)
+    left = torch.bincount(pieces(kept, len(vertices))[0])
     assert sorted(left.tolist()) == sorted(size for size in sizes if size >= fraction * 100)
 
 
 def test_of_nothing_nothing_stays() -> None:
-    assert without_small_pieces(torch.zeros(0, 3, dtype=torch.int64), 4, 0.5).shape == (0,)
+    vertices, faces = large_pieces(
+        torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64), 0.5
+    )
+    assert len(vertices) == len(faces) == 0
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), float("inf")])
 def test_a_share_lies_between_none_and_all(fraction: float) -> None:
     with pytest.raises(InputError, match=r"share of the largest piece lies in \[0, 1\], but is"):
-        without_small_pieces(strip(3), 5, fraction)
+        large_pieces(torch.zeros(5, 3, dtype=torch.float64), strip(3), fraction)
