@@ -1,7 +1,7 @@
-"""How far two meshes are apart, by exact closest points: distances between two sets of samples have a floor of their own.
+"""How far two meshes are apart, by exact closest points: distances between sets of samples have a floor of their own.
 
-See: Tatarchenko et al. (2019), "What do single-view 3D reconstruction networks learn?" for the F-score; Mescheder et al.
-(2019), "Occupancy networks", for the other names.
+See: Tatarchenko et al. (2019), "What do single-view 3D reconstruction networks learn?" for the F-score; Mescheder et
+al. (2019), "Occupancy networks", for the other names.
 """
 
 from dataclasses import dataclass

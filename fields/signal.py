@@ -154,8 +154,8 @@ class SignalField(PartedField):
 class UnsignedField(SignalField):
     """A distance that has no sign: the size of what a signal field says.
 
-    On both sides of a sheet a distance grows at the rate of 1; between them it has a kink, which no smooth function has.
-    What passes through 0 there has it once its sign is dropped. Where a surface ends the sign is free to change.
+    On both sides of a sheet a distance grows at the rate of 1; between them it has a kink, which no smooth function
+    has. What passes through 0 there has it once its sign is dropped. Where a surface ends the sign is free to change.
     """
 
     def forward(self, unit: Float[Tensor, "N D"]) -> Float[Tensor, "N O"]:
