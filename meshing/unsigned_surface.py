@@ -1,7 +1,7 @@
 """From a field of distances to a mesh in the coordinates of its data, by DualMesh-UDF."""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from polyfield.config import from_json
 from polyfield.datasets.mesh import Mesh
@@ -16,6 +16,9 @@ __all__ = ["UNSIGNED_KINDS", "extract_unsigned"]
 UNSIGNED_KINDS = ("udf", "sdf")
 """Kinds of models that have a distance, whose sign is not looked at here."""
 
+_ASKED, _SEED = 1 << 14, 41
+_NEAR = 1 / 64  # of the surface: half of the cube lies so near to none that would fit into it
+
 
 def extract_unsigned(model: Model, depth: int, *, least_piece: float = 0.0) -> UnsignedMesh:
     """Find the surface of a field of distances, signed or not.
@@ -29,7 +32,7 @@ def extract_unsigned(model: Model, depth: int, *, least_piece: float = 0.0) -> U
         The mesh in the coordinates of the data.
 
     Raises:
-        InputError: The model has no distance, or there is no surface, or the depth is out of range.
+        InputError: The model has no distance or has not learnt it, there is no surface, or the depth is out of range.
         DataError: The field gives values that are not finite.
     """
     if model.kind not in UNSIGNED_KINDS:
@@ -43,6 +46,14 @@ def extract_unsigned(model: Model, depth: int, *, least_piece: float = 0.0) -> U
         values: Tensor = model.module((points + 1.0) / 2.0)[:, 0].abs()
         return values
 
+    with torch.no_grad():
+        asked = 2 * torch.rand(_ASKED, 3, generator=Generator().manual_seed(_SEED)) - 1
+        near = float((distance(asked) < _NEAR).float().mean())
+    if near > 0.5:
+        raise InputError(
+            f"This field is next to 0 in {100 * near:.0f} % of its cube: it has not learnt a distance yet. Fit it for "
+            "longer."
+        )
     found = mesh_unsigned(distance, depth)
     vertices, faces = large_pieces(found.mesh.vertices, found.mesh.faces, least_piece)
     placed = vertices / solid.scale + torch.tensor(solid.center, dtype=torch.float64)

@@ -126,6 +126,13 @@ def test_what_cannot_be_is_told(
     assert not (tmp_path / "a.ply").exists()
 
 
+def test_a_field_that_has_learnt_nothing_is_told(fins: Path, tmp_path: Path) -> None:
+    metrics = fit(fins, kind="udf", out=tmp_path / "run", steps=2, changes=SMALL).metrics
+    assert "accuracy" not in metrics
+    with pytest.raises(InputError, match="has not learnt a distance"):
+        extract_mesh(tmp_path / "run", out=tmp_path / "a.ply")
+
+
 def test_occupancy_has_no_distance(fins: Path, tmp_path: Path) -> None:
     fit(fins, kind="occupancy", out=tmp_path / "run", steps=2, changes=("train.batch=512",))
     with pytest.raises(InputError, match="needs distances, which a field of kind 'occupancy'"):
