@@ -16,10 +16,11 @@ from torch import Tensor
 
 from polyfield.datasets.mesh import Mesh
 from polyfield.errors import InputError
-from polyfield.meshing.edge_crossings import SampledEdges, crossed_edges, edges_among
+from polyfield.meshing.edge_crossings import crossed_edges, edges_among
 from polyfield.meshing.octree import CellSamples, cells_near, samples_of
 from polyfield.meshing.orientation import oriented
 from polyfield.meshing.plane_fit import Planes, fit_planes
+from polyfield.meshing.sheets import Sheets, planes_of_sheets, sheets_among
 from polyfield.meshing.unsigned_distance import Distance, DistanceQueries
 
 __all__ = ["UnsignedMesh", "mesh_unsigned"]
@@ -85,10 +86,9 @@ def mesh_unsigned(
     if len(crossed.numbers) == 0:
         raise _no_surface(queries)
     around = edges.cells[crossed.numbers]
-    own, vertices = _vertices(
-        cells, samples, (distances, gradients), around, crossed, queries, floor
-    )
-    faces = _triangles(own, vertices, queries)
+    sheets = sheets_among(around, edges.axis[crossed.numbers], crossed.points, queries)
+    vertices = _vertices(cells, samples, (distances, gradients), sheets, queries, floor)
+    faces = _triangles(sheets.of, vertices, queries)
     placed = torch.tensor(low, dtype=torch.float64) + vertices * (side / count)
     return UnsignedMesh(Mesh(placed, oriented(faces, placed)), queries.count, len(cells))
 
@@ -103,26 +103,23 @@ def _vertices(
     cells: Int64[Tensor, "C 3"],
     samples: CellSamples,
     values: tuple[Float64[Tensor, " S"], Float64[Tensor, "S 3"]],
-    around: Int64[Tensor, "N 4"],
-    crossed: SampledEdges,
+    sheets: Sheets,
     queries: DistanceQueries,
     noise: float,
-) -> tuple[Int64[Tensor, "N 4"], Float64[Tensor, "V 3"]]:
-    """A vertex for each cell beside a crossed edge: which each edge has around it, and where they are, in cells."""
-    touched, own = torch.unique(around, return_inverse=True)
-    sums = torch.zeros(len(touched), 4, dtype=torch.float64)
-    entries = torch.cat([crossed.points, torch.ones(len(around), 1, dtype=torch.float64)], 1)
-    sums.index_add_(0, own.flatten(), entries.repeat_interleave(4, 0))
-    origins = sums[:, :3] / sums[:, 3:]
+) -> Float64[Tensor, "V 3"]:
+    """Where each sheet of each cell that has a crossed edge beside it gets its vertex, in cells."""
     distances, gradients = values
-    needed, of = torch.unique(samples.of[touched], return_inverse=True)
+    needed, of = torch.unique(samples.of[sheets.cells], return_inverse=True)
     away, slopes = distances[needed], gradients[needed]
     feet = samples.places[needed] - away[:, None] * slopes
     # Near the surface the gradient flips; from far away the foot may land anywhere but on it.
     used = (away > _ON_SURFACE * noise) & (slopes.square().sum(1) > 0.5)
     used[used.clone()] = queries.distances(feet[used]) < _ON_SURFACE * noise
-    found = fit_planes(Planes(feet, slopes, used, of), cells[touched].double(), origins)
-    return own, found.points
+    mine = planes_of_sheets(sheets, of, feet, slopes, used)
+    none = len(needed)  # a sample that says nothing
+    feet, slopes, used = (torch.cat([t, torch.zeros_like(t[:1])]) for t in (feet, slopes, used))
+    planes = Planes(feet, slopes, used, torch.where(mine, of, none))
+    return fit_planes(planes, cells[sheets.cells].double(), sheets.middles).points
 
 
 def _triangles(

@@ -9,6 +9,7 @@ Axes: E edges; A edges that are a toss.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -19,7 +20,7 @@ from polyfield.meshing.unsigned_distance import DistanceQueries
 
 __all__ = ["LatticeEdges", "SampledEdges", "crossed_edges", "edges_among"]
 
-_TOSS = 0.3  # |cosine| between the gradients at both ends
+_TOSS = 0.3  # |likeness| of both ends
 _LONGEST, _CLOSE = 1.05, 0.1  # sum of the distances at both ends; the distance that counts as none
 _STEPS = 3  # of the secant method
 _ROUNDS = 64
@@ -88,42 +89,63 @@ def crossed_edges(
         noise: What a distance may be on the surface, in cells.
     """
     a, b = edges.ends.unbind(1)
-    cosines = (gradients[a] * gradients[b]).sum(1)
-    near = distances[a] + distances[b] <= _LONGEST + 4 * noise
-    asked = (near & (cosines < _TOSS)).nonzero()[:, 0]
-    a, b, cosines = a[asked], b[asked], cosines[asked]
-    point, distance = _closest_between(places, distances, gradients, (a, b), queries)
+    near = (distances[a] + distances[b] <= _LONGEST + 4 * noise).nonzero()[:, 0]
+    samples = _Samples(places, distances, gradients)
+    likeness = _likeness(samples.of(a[near]), samples.of(b[near]), noise)
+    asked, likeness = near[likeness < _TOSS], likeness[likeness < _TOSS]
+    point, distance = _closest_between(samples.of(a[asked]), samples.of(b[asked]), queries, noise)
     on_surface = distance < _CLOSE + noise
-    crossed, toss = on_surface & (cosines < 0), on_surface & (cosines.abs() < _TOSS)
+    crossed, toss = on_surface & (likeness < 0), on_surface & (likeness.abs() < _TOSS)
     crossed = _with_even_faces(edges, asked, crossed, toss)
     return SampledEdges(asked[crossed], point[crossed])
 
 
+class _Samples(NamedTuple):
+    places: Float64[Tensor, "N 3"]
+    distances: Float64[Tensor, " N"]
+    gradients: Float64[Tensor, "N 3"]
+
+    def of(self, rows: Int64[Tensor, " M"]) -> "_Samples":
+        return _Samples(*(values[rows] for values in self))
+
+    def where(self, chosen: Bool[Tensor, " N"], other: "_Samples") -> "_Samples":
+        return _Samples(
+            torch.where(chosen[:, None], self.places, other.places),
+            torch.where(chosen, self.distances, other.distances),
+            torch.where(chosen[:, None], self.gradients, other.gradients),
+        )
+
+
+def _likeness(one: _Samples, other: _Samples, noise: float) -> Float64[Tensor, " N"]:
+    """1 where two samples are on the same side of a surface, -1 where they are on opposite ones.
+
+    Along an arc that joins their feet the normal turns by as much as the arc does: seen in the mirror halfway between
+    the feet, one sample's gradient is the other's. That holds on both sides of a crease, where the gradients are at
+    right angles and their cosine tells nothing.
+    """
+    feet, also = (some.places - some.distances[:, None] * some.gradients for some in (one, other))
+    across = also - feet
+    turned = (one.gradients * across).sum(1) * (other.gradients * across).sum(1)
+    scale = across.square().sum(1) + max(16 * noise * noise, 1e-12)
+    result: Tensor = (one.gradients * other.gradients).sum(1) - 2 * turned / scale
+    return result
+
+
 def _closest_between(
-    places: Tensor,
-    distances: Tensor,
-    gradients: Tensor,
-    ends: tuple[Tensor, Tensor],
-    queries: DistanceQueries,
+    low: _Samples, high: _Samples, queries: DistanceQueries, noise: float
 ) -> tuple[Tensor, Tensor]:
     """Where the distance is smallest between both ends, by secants, and how small."""
-    a, b = ends
-    low, high = places[a], places[b]
-    low_distance, high_distance, low_gradient = distances[a], distances[b], gradients[a]
-    best, best_distance = low, torch.full_like(low_distance, torch.inf)
+    best, best_distance = low.places, torch.full_like(low.distances, torch.inf)
     for _ in range(_STEPS):
-        share = low_distance / (low_distance + high_distance).clamp(min=1e-12)
-        middle = low + share[:, None] * (high - low)
-        distance, gradient = queries.gradients(middle)
-        better = distance < best_distance
+        share = low.distances / (low.distances + high.distances).clamp(min=1e-12)
+        middle = low.places + share[:, None] * (high.places - low.places)
+        found = _Samples(middle, *queries.gradients(middle))
+        better = found.distances < best_distance
         best = torch.where(better[:, None], middle, best)
-        best_distance = torch.where(better, distance, best_distance)
+        best_distance = torch.where(better, found.distances, best_distance)
         # The end on whose side of the surface the new place is moves there.
-        first = (gradient * low_gradient).sum(1) > (gradient * gradients[b]).sum(1)
-        low = torch.where(first[:, None], middle, low)
-        low_distance = torch.where(first, distance, low_distance)
-        high = torch.where(first[:, None], high, middle)
-        high_distance = torch.where(first, high_distance, distance)
+        first = _likeness(found, low, noise) > _likeness(found, high, noise)
+        low, high = found.where(first, low), high.where(first, found)
     return best, best_distance
 
 
@@ -142,16 +164,15 @@ def _with_even_faces(
     odd.index_add_(0, faces[state].flatten(), torch.ones(4 * int(state.sum()), dtype=torch.int64))
     odd %= 2
     pairs = _pairs(faces, free)
-    for groups, shared in ((free[:, None], 0), (pairs, 2)):
-        members = faces[groups].flatten(
-            1
-        )  # a face that both of a pair have stands twice, and stays as it is
-        members = members.sort(1).values
+    single = free[:, None]
+    for groups in (single, pairs, single):  # what pairs leave, single ones may mend
+        # A face that both of a pair have stands twice, and stays as it is.
+        members = faces[groups].flatten(1).sort(1).values
         for _ in range(_ROUNDS):
             touched = _touched_once(members)
             count = (odd[members] * touched).sum(1)
             gain = 2 * count - touched.sum(1)
-            enough = gain >= (2 if shared == 0 else 1)
+            enough = gain >= (2 if groups is single else 1)
             chosen = _apart(members, enough.nonzero()[:, 0], gain, len(odd))
             if len(chosen) == 0:
                 break

@@ -79,12 +79,14 @@ def fit_planes(
 
 def fit_planes_reference(planes: Planes, low: Tensor, origins: Tensor) -> FittedPoints:
     """Fit by the singular values of the planes' own matrix."""
-    feet, normals = planes.feet[planes.of], planes.normals[planes.of]
+    used = planes.used[planes.of]  # the others may be NaN
+    feet = torch.where(used[..., None], planes.feet[planes.of], origins[:, None])
+    normals = torch.where(used[..., None], planes.normals[planes.of], 0.0)
     outside = (torch.maximum(low[:, None] - feet, feet - low[:, None] - 1.0)).amax(2).clamp(min=0)
     points, ranks = origins.clone(), torch.zeros(len(low), dtype=torch.uint8)
     directions = torch.zeros_like(low)
     for reach in _REACHES:
-        there = planes.used[planes.of] & (outside <= reach + 1e-4)
+        there = used & (outside <= reach + 1e-4)
         matrix = normals * there[..., None]
         right = (matrix * (feet - origins[:, None])).sum(2)
         _, values, rows = torch.linalg.svd(matrix, full_matrices=False)
