@@ -1,7 +1,7 @@
 """Learnt unsigned distances of real meshes: how far their meshes are from the true ones, at two resolutions.
 
-Where a field is wrong by more than its cells are wide, finer ones make a mesh worse. Lengths are those of the cube of side
-2 in which a mesh of radius 0.99 is fitted.
+Where a field is wrong by more than its cells are wide, finer ones make a mesh worse. Lengths are those of the cube of
+side 2 in which a mesh of radius 0.99 is fitted.
 
 usage: python benchmarks/neural_udf.py MESH [MESH ...] [--budget 60] [--field hashgrid]
 """
