@@ -21,6 +21,7 @@ from polyfield.datasets.cameras import Cameras
 from polyfield.datasets.load import load_scene
 from polyfield.datasets.mesh import Mesh, clean_mesh
 from polyfield.datasets.mesh_distance import MeshDistance
+from polyfield.datasets.mesh_paint import Paint
 from polyfield.datasets.mesh_rays import MeshRays
 from polyfield.datasets.scene import Scene
 from polyfield.fields import model_file
@@ -49,7 +50,10 @@ def seen(mesh: Mesh, cameras: Cameras, views: list[int]) -> Tensor:
 
 def psnr(found: Extracted, scene: Scene, background: tuple[float, float, float]) -> float:
     """Of the held-out views, as the mesh shows them."""
-    renderer, each = MeshRenderer(found.mesh, found.colors), list[float]()
+    renderer, each = (
+        MeshRenderer(found.mesh, Paint.of_vertices(found.mesh, found.colors)),
+        list[float](),
+    )
     for view in scene.split["test"]:
         shown = draw_view(renderer, scene.cameras, view, background).color
         rgba = scene.images.image(view).view(-1, 4)

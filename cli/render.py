@@ -1,9 +1,9 @@
-"""`polyfield render`: pictures or a video of a run along a camera path."""
+"""`polyfield render`: pictures or a video of a run or a mesh along a camera path."""
 
 import argparse
 from pathlib import Path
 
-from polyfield.cli.arguments import Parser, add_json, add_threads, print_json, whole
+from polyfield.cli.arguments import Parser, add_json, add_threads, choice, print_json, whole
 from polyfield.cli.progress import ProgressDisplay
 
 __all__ = ["configure", "run"]
@@ -11,7 +11,12 @@ __all__ = ["configure", "run"]
 
 def configure(parser: Parser) -> None:
     """Add the arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or field.safetensors")
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="run folder or field.safetensors, or a mesh: .ply, .obj, .glb, .off, .stl",
+    )
     parser.add_argument(
         "--path",
         metavar="PATH",
@@ -30,6 +35,12 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--fps", type=whole(1, 240), metavar="N", help="frames a second (30)")
     parser.add_argument("--frames", type=whole(1, 100_000), metavar="N", help="how many (120)")
     parser.add_argument("--depth", action="store_true", help="the distance instead of the colour")
+    parser.add_argument(
+        "--cameras", type=Path, metavar="RUN", help="of a mesh: those of a run, and its world"
+    )
+    parser.add_argument(
+        "--up", type=choice("x", "y", "z"), help="of a mesh or a shape (z, of .glb files y)"
+    )
     add_threads(parser)
     add_json(parser)
 
@@ -48,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             fps=args.fps,
             frames=args.frames,
             depth=args.depth,
+            cameras=args.cameras,
+            up=args.up,
             threads=args.threads,
             on_progress=show,
         )

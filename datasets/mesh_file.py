@@ -14,7 +14,7 @@ from polyfield.datasets.mesh import Mesh, clean_mesh
 from polyfield.datasets.obj_faces import with_absolute_faces
 from polyfield.errors import DataError, InputError, nearest
 
-__all__ = ["FORMATS", "read_mesh"]
+__all__ = ["FORMATS", "load_parts", "opened", "read_mesh"]
 
 FORMATS = ("glb", "obj", "off", "ply", "stl")
 
@@ -27,6 +27,22 @@ def read_mesh(path: Path | str) -> Mesh:
         DataError: It is empty, cut off, damaged, or holds no triangle with area.
     """
     path = Path(path)
+    kind = opened(path)
+    parts = load_parts(path, kind, materials=False)
+    vertices, faces = _joined([(places, of) for places, of, _ in parts])
+    try:
+        return clean_mesh(torch.from_numpy(vertices), torch.from_numpy(faces))
+    except DataError as error:
+        raise DataError(f"The mesh {path} cannot be used: {error}") from None
+
+
+def opened(path: Path) -> str:
+    """Say which of the formats a file has, after looking whether it can be opened.
+
+    Raises:
+        InputError: There is no such file, it cannot be read, or its name ends in no known format.
+        DataError: It is empty.
+    """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise InputError(f"{path} does not end like a mesh file.{nearest(kind, FORMATS)}")
@@ -42,27 +58,41 @@ def read_mesh(path: Path | str) -> Mesh:
         ) from None
     if size == 0:
         raise DataError(f"The mesh {path} is empty (0 bytes).")
-    vertices, faces = _parsed(path, kind)
-    try:
-        return clean_mesh(torch.from_numpy(vertices), torch.from_numpy(faces))
-    except DataError as error:
-        raise DataError(f"The mesh {path} cannot be used: {error}") from None
+    return kind
 
 
-def _parsed(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def load_parts(
+    path: Path, kind: str, *, materials: bool
+) -> list[tuple[np.ndarray, np.ndarray, Any]]:
+    """Parse a file.
+
+    Args:
+        path: Of a file that can be opened.
+        kind: Its format.
+        materials: Whether to read what its materials name, too, such as textures.
+
+    Returns:
+        Of each part of the scene its vertices where the scene has it, its faces, and trimesh's own mesh of it, whose
+        faces have the same corners in the same order, or where a mirror has turned them, in the opposite one.
+
+    Raises:
+        DataError: It is damaged, or has no faces.
+    """
     import trimesh
 
     try:
-        options: dict[str, Any] = {"skip_materials": True} if kind in ("obj", "glb") else {}
+        options: dict[str, Any] = (
+            {"skip_materials": not materials} if kind in ("obj", "glb") else {}
+        )
         text = with_absolute_faces(path) if kind == "obj" else None
         source = str(path) if text is None else io.BytesIO(text)
         scene = trimesh.load_scene(source, file_type=kind, process=False, **options)
-        parts = [_part(scene, node) for node in scene.graph.nodes_geometry]
-        if not any(len(faces) for _, faces in parts):
+        found = [_part(scene, node) for node in scene.graph.nodes_geometry]
+        parts = [part for part in found if part is not None and len(part[1])]
+        if not parts:
             raise DataError(f"The mesh {path} has no faces; is it a point cloud, or cut off?")
-        vertices, faces = _joined(parts)
         _check_text(path, kind)
-        return vertices, faces
+        return parts
     except DataError:
         raise
     except MemoryError:
@@ -110,8 +140,8 @@ def _ply_rows(file: TextIO) -> list[int]:
     return counts
 
 
-def _part(scene: Any, node: str) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices of a part of a scene where the scene has it, and its faces; a mirror turns these around.
+def _part(scene: Any, node: str) -> tuple[np.ndarray, np.ndarray, Any] | None:
+    """A part of a scene, see `load_parts`; None for what is no mesh.
 
     Not by the parser's own way, which copies all that it knows of a part.
     """
@@ -120,9 +150,9 @@ def _part(scene: Any, node: str) -> tuple[np.ndarray, np.ndarray]:
     place, name = scene.graph[node]
     part = scene.geometry[name]
     if not isinstance(part, trimesh.Trimesh):
-        return np.empty((0, 3)), np.empty((0, 3), np.int64)
+        return None
     faces = part.faces[:, ::-1] if np.linalg.det(place[:3, :3]) < 0 else part.faces
-    return trimesh.transform_points(part.vertices, place), faces
+    return trimesh.transform_points(part.vertices, place), faces, part
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

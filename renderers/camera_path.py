@@ -19,10 +19,21 @@ from polyfield.datasets.lenses import Lens
 from polyfield.errors import InputError, nearest
 from polyfield.renderers.camera_file import interpolate, read_camera_file
 
-__all__ = ["CameraPath", "FrameSize", "camera_path", "focus_of", "look_at", "orbit", "spiral"]
+__all__ = [
+    "CameraPath",
+    "FrameSize",
+    "camera_path",
+    "focus_of",
+    "look_at",
+    "orbit",
+    "ring",
+    "spiral",
+]
 
 FRAMES = 120
 FPS = 30
+_RING, _RING_SIDE = 8, 800  # cameras, and their pixels along a side
+_RING_VIEW, _RING_RISE = 40.0, 25.0  # degrees: their view, and how far above the middle they stand
 
 
 @dataclass(frozen=True)
@@ -166,6 +177,36 @@ def spiral(
     wave = torch.stack([torch.cos(turns), torch.sin(turns), torch.sin(turns / 2)], dim=1)
     places = middle + (wave * reach) @ frame[:, :3].T
     return torch.stack([look_at(place, focus, _up(poses)) for place in places])
+
+
+def ring(
+    low: Float64[Tensor, "3"], high: Float64[Tensor, "3"], up: Float64[Tensor, "3"]
+) -> Cameras:
+    """Stand in for a capture where there is none: cameras around a box, a little above it, which see all of it.
+
+    Args:
+        low, high: Corners of the box.
+        up: Unit vector.
+    """
+    middle, reach = (low + high) / 2, float((high - low).norm()) / 2 or 1.0
+    # The ball around the box touches the sides of the picture.
+    distance = reach / math.sin(math.radians(_RING_VIEW / 2))
+    east = torch.zeros(3, dtype=torch.float64)
+    east[int(up.abs().argmin())] = 1.0
+    east = _unit(east - (east @ up) * up)
+    north, rise = torch.linalg.cross(up, east), math.radians(_RING_RISE)
+    turns = torch.arange(_RING, dtype=torch.float64)[:, None] * (2 * math.pi / _RING)
+    level = turns.cos() * east + turns.sin() * north
+    places = middle + distance * (math.cos(rise) * level + math.sin(rise) * up)
+    focal = _RING_SIDE / 2 / math.tan(math.radians(_RING_VIEW / 2))
+    pair = torch.ones(_RING, 2, dtype=torch.float64)
+    return Cameras(
+        torch.stack([look_at(place, middle, up) for place in places]),
+        focal * pair,
+        _RING_SIDE / 2 * pair,
+        torch.full((_RING, 2), _RING_SIDE),
+        (Lens(),) * _RING,
+    )
 
 
 def _around(poses: Tensor, target: Sequence[float] | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

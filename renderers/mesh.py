@@ -1,18 +1,17 @@
-"""Drawing meshes: rays against triangles, in the colours of their vertices, or as clay with a lamp at the eye."""
+"""Drawing meshes: rays against triangles, as they are painted, or as clay with a lamp at the eye."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from polyfield.datasets.mesh import Mesh
+from polyfield.datasets.mesh_paint import Paint
 from polyfield.datasets.mesh_rays import FirstHits, MeshRays
 from polyfield.errors import ShapeError
+from polyfield.renderers.clay import clay
 from polyfield.renderers.rendered import Rendered
 
 __all__ = ["MeshRenderer"]
-
-_CLAY = (0.82, 0.80, 0.77)  # of a mesh without colours
-_DARKEST = 0.15  # of what the lamp grazes
 
 
 class MeshRenderer:
@@ -20,19 +19,19 @@ class MeshRenderer:
 
     Args:
         mesh: Which.
-        colors: Of its vertices, sRGB in [0, 1], shown as they are. None: clay, lit from where the ray comes from.
+        paint: How it looks. None: clay.
 
     Raises:
-        ShapeError: Not one colour for each vertex.
+        ShapeError: The paint is of a mesh with another number of faces.
     """
 
-    def __init__(self, mesh: Mesh, colors: Float[Tensor, "V 3"] | None = None) -> None:
-        if colors is not None and colors.shape != mesh.vertices.shape:
+    def __init__(self, mesh: Mesh, paint: Paint | None = None) -> None:
+        if paint is not None and len(paint.corners) != len(mesh.faces):
             raise ShapeError(
-                f"MeshRenderer: colors must be {list(mesh.vertices.shape)}, but are {list(colors.shape)}."
+                f"MeshRenderer: the mesh has {len(mesh.faces):,} faces, but the paint is of {len(paint.corners):,}."
             )
         self._rays = MeshRays(mesh)
-        self._colors = None if colors is None else colors.float()
+        self._paint = paint
 
     def render_rays(
         self,
@@ -59,9 +58,6 @@ class MeshRenderer:
 
     def _seen(self, hits: FirstHits, rows: Tensor, directions: Tensor) -> Tensor:
         faces = hits.face[rows]
-        if self._colors is not None:
-            corners = self._colors[self._rays.mesh.faces[faces]]
-            return (hits.weights[rows, :, None] * corners).sum(1)
-        normals = self._rays.mesh.normals_of(faces).float()
-        lit = (normals * directions[rows]).sum(1).abs().clamp(min=_DARKEST)
-        return lit[:, None] * torch.tensor(_CLAY)
+        if self._paint is not None:
+            return self._paint.seen(faces, hits.weights[rows])
+        return clay(self._rays.mesh.normals_of(faces).float(), directions[rows])

@@ -21,7 +21,18 @@ def _volume(model: Model) -> Renderer:
     return VolumeRenderer(model)
 
 
-_FACTORIES: dict[str, Factory] = {"radiance": _volume}
+def _shape(model: Model) -> Renderer:
+    from polyfield.renderers.sphere_trace import ShapeRenderer
+
+    return ShapeRenderer(model)
+
+
+_FACTORIES: dict[str, Factory] = {
+    "radiance": _volume,
+    "sdf": _shape,
+    "udf": _shape,
+    "occupancy": _shape,
+}
 
 
 def register_renderer(kind: str, factory: Factory) -> None:

@@ -1,4 +1,4 @@
-"""Rendering a run along a camera path, to a video or to pictures."""
+"""Rendering a run or a mesh along a camera path, to a video or to pictures."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,16 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from polyfield.datasets.cameras import Cameras
 from polyfield.datasets.pictures import depth_picture, save_png, save_video
 from polyfield.datasets.wishes import whole_number
 from polyfield.errors import InputError
 from polyfield.fields import model_file
 from polyfield.fields.model import Model
-from polyfield.fields.signal import SignalField
 from polyfield.renderers.camera_path import CameraPath, FrameSize, camera_path
 from polyfield.renderers.picture import draw_picture
-from polyfield.renderers.registry import renderer_for
-from polyfield.training.capture import captured_cameras, captured_views
+from polyfield.training.drawable import Drawable, drawable_mesh, drawable_model, is_mesh
 from polyfield.training.evaluation import draw_view
 from polyfield.training.progress import Progress
 from polyfield.training.running import use_threads
@@ -33,18 +32,22 @@ def render(
     fps: int | None = None,
     frames: int | None = None,
     depth: bool = False,
+    cameras: Path | str | None = None,
+    up: str | None = None,
     threads: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
-    """Draw a run along a path, or the picture that a field of an image or of the sphere holds.
+    """Draw a run or a mesh along a path, or the picture that a field of an image or of the sphere holds.
 
     Args:
-        run: Run folder or field file.
+        run: Run folder or field file, or a mesh file: .ply, .obj, .glb, .off or .stl.
         path: "orbit", "spiral", "test" (the held-out views) or a camera file. None for a picture.
         out: A .mp4 file, or a folder for PNG pictures; of a picture a .png file.
         width, height: Of the frames; None: as the photographs are, of a picture so that its shape is kept.
         fps, frames: Of the video; None: 30 and 120, or as the camera file says.
         depth: Draw distances instead of colours.
+        cameras: Of a mesh: run whose cameras, background and world to take, so that pictures of both can be compared.
+        up: "x", "y" or "z": which way is up for a shape, or for a mesh without cameras; None: z, of .glb files y.
         threads: Number of threads.
         on_progress: Told after every frame.
 
@@ -64,11 +67,9 @@ def render(
         if value is not None:
             whole_number(value, name, low, high)
     out = Path(out)
-    model = model_file.load(run)
-    if "width" in model.config["domain"]:
-        return _draw_still(model, path, out, (width, height))
-    if isinstance(model.module, SignalField):
-        raise InputError(f"{run} holds a field of kind {model.kind}, of which there is no picture.")
+    drawn = _opened(Path(run), cameras, up)
+    if isinstance(drawn, Model):
+        return _draw_still(drawn, path, out, (width, height))
     video = out.suffix.lower() == ".mp4"
     if out.suffix and not video:
         raise InputError(f"--out must end in .mp4, or name a folder for pictures, but is {out}.")
@@ -76,29 +77,48 @@ def render(
         raise InputError("Along which path? Give --path orbit, spiral, test or FILE.json.")
     chosen = camera_path(
         path,
-        captured_cameras(model),
-        test=captured_views(model, "test"),
+        drawn.cameras,
+        test=drawn.test,
         size=FrameSize(width, height),
         fps=fps,
         frames=frames,
     )
-    renderer = renderer_for(model)
 
     def pictures() -> Iterator[Tensor]:
         count = len(chosen.cameras)
         for frame in range(count):
-            seen = draw_view(renderer, chosen.cameras, frame, model.background)
-            wide, high = (int(v) for v in chosen.cameras.size[frame])
-            if depth:
-                flat = torch.where(seen.opacity > 0.5, seen.depth, torch.zeros(()))
-                yield torch.as_tensor(depth_picture(flat.reshape(high, wide)))
-            else:
-                yield seen.color.reshape(high, wide, 3)
+            yield _frame(drawn, chosen.cameras.select([frame]), depth)
             on_progress(
                 Progress(step=frame + 1, steps=count, message=f"frame {frame + 1} of {count}")
             )
 
     return _write(out, video, chosen, pictures())
+
+
+def _opened(run: Path, cameras: Path | str | None, up: str | None) -> Drawable | Model:
+    """Give what to draw along a path, or a model that is itself a picture."""
+    if is_mesh(run):
+        return drawable_mesh(run, cameras, up)
+    if cameras is not None:
+        raise InputError(f"--cameras is for mesh files, but {run} is none; a run has its own.")
+    model = model_file.load(run)
+    if "width" in model.config["domain"]:
+        if up is not None:
+            raise InputError("--up is for shapes and mesh files, but this is a picture.")
+        return model
+    return drawable_model(model, up)
+
+
+def _frame(drawn: Drawable, camera: Cameras, depth: bool) -> Tensor:
+    """Draw what one camera sees."""
+    wide, high = (int(v) for v in camera.size[0])
+    if depth:
+        seen = draw_view(drawn.renderer, camera, 0, drawn.background)
+        flat = torch.where(seen.opacity > 0.5, seen.depth, torch.zeros(()))
+        return torch.as_tensor(depth_picture(flat.reshape(high, wide)))
+    finer = camera if drawn.rays == 1 else camera.fitted(camera.size * drawn.rays)
+    color = draw_view(drawn.renderer, finer, 0, drawn.background).color
+    return color.reshape(high, drawn.rays, wide, drawn.rays, 3).mean((1, 3))
 
 
 def _draw_still(

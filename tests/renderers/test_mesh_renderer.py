@@ -8,6 +8,7 @@ import trimesh
 from torch import Generator, Tensor
 
 from polyfield.datasets.mesh import Mesh
+from polyfield.datasets.mesh_paint import Paint
 from polyfield.errors import ShapeError
 from polyfield.renderers.mesh import MeshRenderer
 
@@ -103,7 +104,7 @@ def test_colours_are_linear_between_the_corners() -> None:
     slope = torch.tensor([[0.2, 0.1, 0.0], [0.0, -0.3, 0.1], [0.1, 0.0, 0.25]])
     colors = 0.5 + mesh.vertices.float() @ slope
     origins = picture(30)
-    seen = MeshRenderer(mesh, colors).render_rays(
+    seen = MeshRenderer(mesh, Paint.of_vertices(mesh, colors)).render_rays(
         origins, looking_down(origins), torch.zeros(len(origins), 3)
     )
     met = seen.opacity > 0
@@ -115,7 +116,7 @@ def test_colours_are_linear_between_the_corners() -> None:
 
 def test_a_corner_has_its_own_colour_and_the_middle_the_mean() -> None:
     corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=torch.float64)
-    triangle = MeshRenderer(Mesh(corners, torch.tensor([[0, 1, 2]])), torch.eye(3))
+    triangle = MeshRenderer(Mesh(corners, torch.tensor([[0, 1, 2]])), Paint(torch.eye(3)[None]))
     weights = torch.tensor([[0.98, 0.01, 0.01], [0.01, 0.98, 0.01], [1 / 3, 1 / 3, 1 / 3]])
     origins = weights @ corners.float() + torch.tensor([0, 0, 1.0])
     seen = triangle.render_rays(origins, looking_down(origins), torch.zeros(3, 3))
@@ -126,7 +127,9 @@ def test_colours_are_shown_as_they_are_from_any_side() -> None:
     colors = torch.tensor([[0.9, 0.4, 0.1]]).repeat(4, 1)
     origins = torch.tensor([[0.1, 0.2, 2.0], [0.1, 0.2, -2.0], [-5.0, 0.2, 0.3]])
     directions = torch.nn.functional.normalize(torch.tensor([[0.1, 0.2, 0.0]]) - origins, dim=1)
-    seen = MeshRenderer(square(), colors).render_rays(origins, directions, torch.zeros(3, 3))
+    seen = MeshRenderer(square(), Paint.of_vertices(square(), colors)).render_rays(
+        origins, directions, torch.zeros(3, 3)
+    )
     # Weights that sum to 1, but for an ulp.
     assert torch.allclose(seen.color, colors[:3], rtol=0, atol=3e-7)
 
@@ -139,7 +142,9 @@ def test_what_is_in_front_hides_what_is_behind() -> None:
     colors = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).repeat_interleave(4, 0)
     origins = torch.tensor([[0.3, 0.1, 3.0], [0.3, 0.1, -3.0], [0.3, 0.1, 0.25]])
     directions = DOWN * torch.tensor([[1.0], [-1.0], [1.0]])
-    seen = MeshRenderer(both, colors).render_rays(origins, directions, torch.zeros(3, 3))
+    seen = MeshRenderer(both, Paint.of_vertices(both, colors)).render_rays(
+        origins, directions, torch.zeros(3, 3)
+    )
     assert seen.depth.tolist() == [2.0, 3.0, 0.25]
     assert seen.color.argmax(1).tolist() == [1, 0, 0]
 
@@ -160,6 +165,8 @@ def test_no_rays_and_no_state() -> None:
     assert renderer.state() == {}
 
 
-def test_one_colour_for_each_vertex_is_needed() -> None:
-    with pytest.raises(ShapeError, match=r"colors must be \[4, 3\], but are \[3, 3\]"):
-        MeshRenderer(square(), torch.zeros(3, 3))
+def test_paint_of_another_mesh_is_refused() -> None:
+    with pytest.raises(ShapeError, match="has 2 faces, but the paint is of 3"):
+        MeshRenderer(square(), Paint(torch.zeros(3, 3, 3)))
+    with pytest.raises(ShapeError, match=r"colors must be \[4, 3\].*but are \[3, 3\]"):
+        Paint.of_vertices(square(), torch.zeros(3, 3))

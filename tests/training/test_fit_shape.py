@@ -184,8 +184,10 @@ def test_what_cannot_be_fitted_is_told(ball: Path, tmp_path: Path) -> None:
         short(tmp_path / "nan.obj", tmp_path / "run")
     assert not (tmp_path / "run").exists()
     short(ball, tmp_path / "run", steps=2)
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="name a folder for pictures"):
         render(tmp_path / "run", out=tmp_path / "a.png")
+    with pytest.raises(InputError, match="Along which path"):
+        render(tmp_path / "run", out=tmp_path / "frames")
 
 
 def test_a_real_mesh(data_dir: Path, tmp_path: Path) -> None:
